@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -134,6 +135,13 @@ def refused(result: "subprocess.CompletedProcess[str]", *expected: str, status: 
     assert lines[0].startswith("steadyspike: ")
     for pattern in expected:
         assert re.search(pattern, lines[0]), f"{pattern!r} is not in {lines[0]!r}"
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens to."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

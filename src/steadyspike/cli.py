@@ -56,6 +56,15 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--version", action="version", version=f"steadyspike {__version__}")
     commands = command.add_subparsers(required=True, metavar="COMMAND")
 
+    doctor = _add(commands, "doctor", _doctor, "look at what training finds on this machine")
+    doctor.add_argument("--params", type=Path, default=Path("params.yaml"))
+    form = doctor.add_mutually_exclusive_group()
+    form.add_argument("--brief", action="store_true", help="three lines for a log, at once")
+    form.add_argument("--json", action="store_true", help="the same facts for programs")
+    form.add_argument(
+        "--strict", action="store_true", help="exit with 1 if an experiment could not be trained"
+    )
+
     fetch = _add(commands, "fetch", _fetch, "download a data set, or check it if it is there")
     fetch.add_argument("dataset", metavar="NAME", help="for example fashion_mnist, embedded")
     fetch.add_argument("--manifest", type=Path, help="also write its sums and counts to this file")
@@ -63,6 +72,12 @@ def parser() -> argparse.ArgumentParser:
     train = _add(commands, "train", _train, "train an experiment, or finish an interrupted run")
     train.add_argument("experiment", metavar="EXPERIMENT")
     _add_folders(train)
+
+    # With no character that begins an option, all that follows is torchrun's.
+    summary = "train in several processes, on one machine or many"
+    launch = commands.add_parser("launch", help=summary, prefix_chars="\0", add_help=False)
+    launch.set_defaults(run=_launch)
+    launch.add_argument("arguments", nargs="*")
 
     evaluate = _add(commands, "evaluate", _evaluate, "measure a trained experiment")
     chosen = evaluate.add_mutually_exclusive_group(required=True)
@@ -163,6 +178,17 @@ def _load(options: argparse.Namespace, experiment: "Experiment") -> "Dataset":
     return data.load(experiment.dataset.name)
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    if options.brief:
+        from steadyspike.doctor.brief import brief
+
+        print("\n".join(brief()))
+        return 0
+    from steadyspike.doctor import doctor
+
+    return doctor(options.params, json=options.json, strict=options.strict)
+
+
 def _fetch(options: argparse.Namespace) -> None:
     from steadyspike import data
     from steadyspike.data.manifest import write_manifest
@@ -179,12 +205,14 @@ def _train(options: argparse.Namespace) -> int | None:
 
     experiment = load_experiment(options.params, options.experiment)
     _prepare()
+    from steadyspike.train.distribution import joined
     from steadyspike.train.run import CHECKPOINT, train_run
     from steadyspike.train.signals import Stopped
 
     folder = options.runs / experiment.name
     try:
-        train_run(experiment, _load(options, experiment), folder)
+        with joined(experiment.device) as ranks:
+            train_run(experiment, _load(options, experiment), folder, ranks)
     except Stopped as stopped:
         print(
             f"steadyspike: {experiment.name} stopped; the same command goes on from "
@@ -193,6 +221,12 @@ def _train(options: argparse.Namespace) -> int | None:
         )
         return stopped.exit_status
     return None
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from steadyspike.launch import launch
+
+    return launch(options.arguments)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

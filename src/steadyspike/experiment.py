@@ -88,7 +88,7 @@ class TrainingOptions(_Checked):
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[Finite, Field(ge=0)]
     mse_weight: Fraction
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float64"]
 
 
 class EvaluationOptions(_Checked):

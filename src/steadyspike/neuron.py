@@ -1,5 +1,6 @@
 """The leaky integrate-and-fire neuron (Eq. 2-4) and the online threshold stabilizer (Eq. 16)."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from steadyspike.sequence import StepModule
+from steadyspike.share import Share
 from steadyspike.surrogate import spike
 
 RUNNING_WEIGHT = 0.1  # of the newest batch in the running threshold, as in the norms
@@ -151,7 +153,7 @@ class LIF(StepModule):
 
     def _stabilized_threshold(self, u: Tensor) -> Tensor:
         # Eq. 16. Tensors throughout: nothing here waits for the device.
-        mean, std = _mean_std(u)
+        mean, std = _mean_std(u, self._share)
         if self._quantile is None or self._dead is None:
             self._quantile, self._dead = (self.v_threshold - mean) / std, std == 0
             return torch.full_like(mean, self.v_threshold)
@@ -177,9 +179,17 @@ class LIF(StepModule):
 
     def _dropped(self, spikes: Tensor) -> Tensor:
         if self._kept is None:
-            keep = 1 - self.dropout
-            self._kept = torch.empty_like(spikes[0]).bernoulli_(keep).div_(keep)
+            self._kept = self._draw_kept(spikes[0], 1 - self.dropout)
         return spikes * self._kept
+
+    def _draw_kept(self, spikes: Tensor, keep: float) -> Tensor:
+        if self._share is None:
+            return torch.empty_like(spikes).bernoulli_(keep).div_(keep)
+        # Drawn for the whole batch on every process, which then differ in nothing.
+        kept = spikes.new_empty((self._share.total, *spikes.shape[1:]))
+        if spikes.dim() == 4 and spikes.is_contiguous(memory_format=torch.channels_last):
+            kept = kept.contiguous(memory_format=torch.channels_last)
+        return self._share.of_whole(kept.bernoulli_(keep).div_(keep))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         learned = state_dict.get(prefix + "running_threshold")
@@ -188,12 +198,17 @@ class LIF(StepModule):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def _mean_std(u: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_std(u: Tensor, share: Share | None) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation over all of ``u``, at least in float32."""
     u = u.to(torch.promote_types(u.dtype, torch.float32))
+    count = u.numel()
     mean = u.mean()
     # Two passes over the values: exact for any mean, and faster than torch.std_mean on a CPU.
-    variance = (u - mean).square_().sum() / max(u.numel() - 1, 1)
-    std = variance.sqrt()
+    squares = (u - mean).square_().sum()
+    if share is not None:
+        mean, var = share.combine(mean, squares / max(count, 1))
+        count = share.total * math.prod(u.shape[1:])
+        squares = var * count
+    std = (squares / max(count - 1, 1)).sqrt()
     # Equal numbers differ from their rounded mean by a few units in the last place: no spread.
     return mean, std.masked_fill(std <= 32 * torch.finfo(u.dtype).eps * mean.abs(), 0)

@@ -6,12 +6,14 @@ differ in the statistics that the forward pass of training uses, in its gradient
 folded into the running statistics at the end of a presentation.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steadyspike.sequence import StepModule
+from steadyspike.sequence import Shared, StepModule
+from steadyspike.share import Share
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,6 +23,11 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     mean = x.mean(over)
     # Two passes over the values: exact for any mean, and faster than torch.var_mean on a CPU.
     return mean, (x - _along(mean, x)).square_().mean(over)
+
+
+def _count(x: Tensor, share: Share | None) -> int:
+    """How many values of ``x`` (K, N, C, ...) a mean is of: N times the places, of all shares."""
+    return (x.shape[1] if share is None else share.total) * math.prod(x.shape[3:])
 
 
 def _along(per_channel: Tensor, x: Tensor) -> Tensor:
@@ -47,8 +54,10 @@ class _Renormalize(torch.autograd.Function):
         used_std: Tensor,  # s
         mean: Tensor,  # μ[t]: (K, C)
         std: Tensor,  # √(σ²[t] + ε)
+        share: Share | None,  # of a batch on several processes, whose statistics these are
     ) -> Tensor:
         ctx.save_for_backward(x, weight, used_mean, used_std, mean, std)
+        ctx.share = share
         return _affine(x, weight, bias, used_mean, used_std)
 
     @staticmethod
@@ -63,12 +72,14 @@ class _Renormalize(torch.autograd.Function):
         grad_weight = (grad_dot * r + grad_sum * d).sum(0)  # Eq. 11: Σ g (Î r + d)
         grad_bias = grad_sum.sum(0)  # Eq. 12
         # Eq. 10: γ/s (g - mean g - Î mean(g Î))
-        count = x.numel() // mean.numel()
+        count = _count(x, ctx.share)
+        if ctx.share is not None:
+            grad_sum, grad_dot = ctx.share.sum(torch.stack([grad_sum, grad_dot]))
         scale = weight / used_std
         grad_x = torch.addcmul(
             _along(-scale * grad_sum / count, x), grad, _along(scale, x)
         ).addcmul_(normalized, _along(-scale * grad_dot / count, x))
-        return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None
+        return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None, None
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -117,8 +128,25 @@ class _Norm(StepModule):
         self._advance(x)
         with torch.no_grad():
             mean, var = _moments(x.detach())
-            self._gather(mean, var, x.numel() // mean.numel())
-        return self._normalize(x, mean, var)
+            used = self._learn(mean, var, _count(x, self._share))
+        return self._normalize(x, *used)
+
+    def _learn(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, ...]:
+        """Note the K steps' moments (K, C) of ``count`` values; m, s, μ[t] and √(σ²[t] + ε)."""
+        if self._share is not None:
+            mean, var = self._share.combine(mean, var)
+        self._note(mean, var, count)
+        std = (var + self.eps).sqrt()
+        return *self._used(mean, std), mean, std
+
+    def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """m and s, by which the K steps of moments (K, C) are to be normalized: (K, C) or (C,)."""
+        raise NotImplementedError
+
+    def _normalize(
+        self, x: Tensor, used_mean: Tensor, used_std: Tensor, mean: Tensor, std: Tensor
+    ) -> Tensor:
+        return _renormalize(x, self.weight, self.bias, used_mean, used_std, mean, std, self._share)
 
     def _running_std(self) -> Tensor:
         statistics = torch.promote_types(self.running_var.dtype, torch.float32)
@@ -128,7 +156,7 @@ class _Norm(StepModule):
         self._means: list[Tensor] = []  # μ[t], (K, C) a call
         self._vars: list[Tensor] = []  # σ²[t], (K, C) a call
 
-    def _gather(self, mean: Tensor, var: Tensor, count: int) -> None:
+    def _note(self, mean: Tensor, var: Tensor, count: int) -> None:
         self._means.append(mean)
         self._vars.append(var)
 
@@ -141,9 +169,6 @@ class _Norm(StepModule):
     def _over_time(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
         """What a batch adds to the running statistics, from its (T, C) means and variances."""
         return means.mean(0), variances.mean(0)
-
-    def _normalize(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        raise NotImplementedError
 
 
 class OSR(_Norm):
@@ -177,16 +202,12 @@ class OSR(_Norm):
         self.fallback_ratio = fallback_ratio
         self.register_buffer("fallbacks", torch.zeros((), dtype=torch.int64))
 
-    def _normalize(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        with torch.no_grad():
-            std = (var + self.eps).sqrt()
-            running_std = self._running_std()
-            # Decided on the device, step by step: (K, 1)
-            own = (std > self.fallback_ratio * running_std).any(1, keepdim=True)
-            self._fell_back.append(own.sum())
-            used_mean = torch.where(own, mean, self.running_mean)
-            used_std = torch.where(own, std, running_std)
-        return _renormalize(x, self.weight, self.bias, used_mean, used_std, mean, std)
+    def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        running_std = self._running_std()
+        # Decided on the device, step by step: (K, 1)
+        own = (std > self.fallback_ratio * running_std).any(1, keepdim=True)
+        self._fell_back.append(own.sum())
+        return torch.where(own, mean, self.running_mean), torch.where(own, std, running_std)
 
     def _begin(self) -> None:
         super()._begin()
@@ -206,9 +227,8 @@ class PerStepBatchNorm(_Norm):
     The running statistics are updated once per presentation from ``1/T Σ μ[t]``, ``1/T Σ σ²[t]``.
     """
 
-    def _normalize(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        std = (var + self.eps).sqrt()
-        return _renormalize(x, self.weight, self.bias, mean, std, mean, std)
+    def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        return mean, std
 
 
 class LinearNorm(_Norm):
@@ -220,24 +240,57 @@ class LinearNorm(_Norm):
     def __init__(self, num_features: int, eps: float = 1e-4, momentum: float = 0.01) -> None:
         super().__init__(num_features, eps, momentum)
 
-    def _gather(self, mean: Tensor, var: Tensor, count: int) -> None:
-        super()._gather(mean, var * (count / max(count - 1, 1)), count)
+    def _note(self, mean: Tensor, var: Tensor, count: int) -> None:
+        super()._note(mean, var * (count / max(count - 1, 1)), count)
 
     def _over_time(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
         return _all_time(means, variances)
 
-    def _normalize(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         # A copy: the fold changes the running mean in place, maybe before the backward pass.
-        used_mean = self.running_mean.clone()
-        return _affine(x, self.weight, self.bias, used_mean, self._running_std())
+        return self.running_mean.clone(), self._running_std()
+
+    def _normalize(
+        self, x: Tensor, used_mean: Tensor, used_std: Tensor, mean: Tensor, std: Tensor
+    ) -> Tensor:
+        return _affine(x, self.weight, self.bias, used_mean, used_std)
 
 
-class BatchNorm(nn.BatchNorm2d):
+class BatchNorm(Shared, nn.BatchNorm2d):
     """The framework's batch normalization applied to each step, for BPTT: (K, N, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and self._share is not None:
+            return self._forward_shared(x, self._share)
         return torch.stack([super(BatchNorm, self).forward(step) for step in x.unbind()])
 
+    def _forward_shared(self, x: Tensor, share: Share) -> Tensor:
+        """The same with the statistics of all processes, running ones moved at every step."""
+        count = _count(x, share)
+        with torch.no_grad():
+            mean, var = share.combine(*_moments(x.detach()))
+            std = (var + self.eps).sqrt()
+            # These have no type: the framework's norm may be told to do without them.
+            old_mean: Any = self.running_mean
+            old_var: Any = self.running_var
+            steps: Any = self.num_batches_tracked
+            for step_mean, step_var in zip(mean, var * (count / max(count - 1, 1)), strict=True):
+                old_mean.lerp_(step_mean.to(old_mean), self.momentum)
+                old_var.lerp_(step_var.to(old_var), self.momentum)
+            steps += len(mean)
+        return _renormalize(x, self.weight, self.bias, mean, std, mean, std, share)
 
-def _renormalize(*tensors: Tensor) -> Tensor:
-    return _Renormalize.apply(*tensors)  # type: ignore[no-any-return]
+
+def _renormalize(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    used_mean: Tensor,
+    used_std: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    share: Share | None,
+) -> Tensor:
+    return _Renormalize.apply(  # type: ignore[no-any-return]
+        x, weight, bias, used_mean, used_std, mean, std, share
+    )

@@ -9,8 +9,16 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from steadyspike.share import Share
 
-class StepModule(nn.Module):
+
+class Shared:
+    """A module that looks at the whole batch, also where several processes hold it together."""
+
+    _share: Share | None = None  # of the open presentation; None where the batch is all here
+
+
+class StepModule(Shared, nn.Module):
     """A module that carries something from one step of a presentation to the next.
 
     A subclass calls :meth:`_advance` once in each forward pass, forgets the last presentation in
@@ -53,7 +61,7 @@ class StepModule(nn.Module):
 
 
 @contextmanager
-def sequence(model: nn.Module, steps: int) -> Iterator[None]:
+def sequence(model: nn.Module, steps: int, share: Share | None = None) -> Iterator[None]:
     """One presentation of ``steps`` time steps to ``model``, in one call or in several chunks.
 
     On entry membranes start from zero. On leaving, in training mode, the statistics of the batch
@@ -63,6 +71,9 @@ def sequence(model: nn.Module, steps: int) -> Iterator[None]:
     Args:
         model: any module that holds norms or neurons of this package, or is one.
         steps: T, the number of steps the body will present, at least 1.
+        share: for training on several processes: which rows of the batch this one presents.
+            Statistics and the gradients through them are then the whole batch's; gradients of
+            parameters are this process's part, to be added up by the caller.
 
     Raises:
         ValueError: ``steps`` is no positive integer, or ``model`` holds nothing to begin.
@@ -76,6 +87,9 @@ def sequence(model: nn.Module, steps: int) -> Iterator[None]:
         raise ValueError(f"{type(model).__name__} holds no norm or neuron of steadyspike")
     if any(module._announced is not None for module in members):
         raise RuntimeError("the model is already in a presentation: sequences do not nest")
+    looking = [module for module in model.modules() if isinstance(module, Shared)]
+    for member in looking:
+        member._share = share
     for module in members:
         module._announced, module._seen = steps, 0
         module._begin()
@@ -90,6 +104,8 @@ def sequence(model: nn.Module, steps: int) -> Iterator[None]:
         for module in ran:
             module._fold()
     finally:
+        for member in looking:
+            member._share = None
         for module in members:
             module._announced = None
             module._end()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from steadyspike.data.dataset import Samples
 from steadyspike.seeds import derive_seed
+from steadyspike.share import Share
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
@@ -23,18 +24,25 @@ def batches(
     *,
     seed: int | None = None,
     epoch: int | None = None,
+    shares: Sequence[Share | None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields indices (N,), images uint8 (N, C, H, W) and labels (N,) in the given order.
 
     All three lie where the split's images lie; a split that reads its images delivers them in
     the processor's memory. The last batch is smaller where ``batch`` does not divide the order,
     or left out with ``drop_last``. ``seed`` and ``epoch`` are for a split that chooses at random
-    while reading (ImageNet's crops), which refuses to go without.
+    while reading (ImageNet's crops), which refuses to go without. ``shares`` tells of each batch
+    which rows are wanted here, the others being another process's.
     """
     order = order.to(split.labels.device)  # once, not for every batch
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
     if drop_last and parts and len(parts[-1]) < batch:
         parts.pop()
+    if shares is not None:
+        parts = [
+            part if share is None else share.of_whole(part)
+            for part, share in zip(parts, shares, strict=True)
+        ]
     return split.gather(parts, seed, epoch)
 
 

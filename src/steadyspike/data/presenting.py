@@ -53,6 +53,7 @@ def training_clip(
     seed: int,
     epoch: int,
     batch: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Delivered samples (N, ...) augmented, as a clip (T, N, C, H, W) on their device.
 
@@ -61,11 +62,11 @@ def training_clip(
     """
     if samples.dim() == 4:
         samples = AUGMENTATIONS[augmentation](samples, seed, epoch, indices)
-        return _still_clip(samples, dataset, steps)
+        return _still_clip(samples, dataset, steps, dtype)
     if steps < samples.shape[1]:
         kept = kept_steps(seed, epoch, batch, samples.shape[1], steps)
         samples = samples[:, kept.to(samples.device)]
-    return _event_clip(EVENT_AUGMENTATIONS[augmentation](samples, seed, epoch, indices))
+    return _event_clip(EVENT_AUGMENTATIONS[augmentation](samples, seed, epoch, indices)).to(dtype)
 
 
 def evaluation_clip(

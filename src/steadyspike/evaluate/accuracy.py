@@ -1,6 +1,7 @@
 """Loss and accuracy of a network on a split."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from steadyspike.data.loading import batches
 from steadyspike.data.presenting import evaluation_clip
 from steadyspike.experiment import Experiment
 from steadyspike.sequence import sequence
+from steadyspike.train.distribution import ALONE, Ranks
 from steadyspike.train.loss import tet_loss
 
 
@@ -43,31 +45,43 @@ class Presentation:
         )
 
 
-def evaluate(model: nn.Module, dataset: Dataset, how: Presentation) -> Score:
+def evaluate(model: nn.Module, dataset: Dataset, how: Presentation, ranks: Ranks = ALONE) -> Score:
     """The score of ``model``, in evaluation mode, over all of the test split in its own order.
 
     The prediction is the class with the greatest sum of logits over the T steps. OTS on the live
-    batch makes the result depend on ``how.batch``.
+    batch makes the result depend on ``how.batch``. Several processes take whole batches in turn,
+    and come to the bits that one alone would.
     """
-    loss = torch.zeros((), dtype=torch.float64)
-    correct = torch.zeros((), dtype=torch.int64)
-    for logits, labels in presentations(model, dataset, how):
-        batch_loss = tet_loss(logits, labels, steps=how.steps, mse_weight=how.mse_weight)
-        loss = loss.to(logits.device) + batch_loss * len(labels)
-        correct = correct.to(logits.device) + (logits.sum(0).argmax(1) == labels).sum()
+    count = math.ceil(len(dataset.test) / how.batch)
+    mine = range(ranks.rank, count, ranks.world)
+    device = next(model.parameters()).device
+    scores = torch.zeros(count, 2, dtype=torch.float64, device=device)  # loss, correct
+    shown = presentations(model, dataset, how, mine)
+    for place, (logits, labels) in zip(mine, shown, strict=True):
+        loss = tet_loss(logits, labels, steps=how.steps, mse_weight=how.mse_weight)
+        scores[place, 0] = loss * len(labels)
+        scores[place, 1] = (logits.sum(0).argmax(1) == labels).sum()
+    ranks.sum(scores)
     # One wait for the device, at the end.
+    total_loss, correct = scores.sum(0).tolist()
     size = len(dataset.test)
-    return Score(loss.item() / size, 100 * correct.item() / size)
+    return Score(total_loss / size, 100 * correct / size)
 
 
 def presentations(
-    model: nn.Module, dataset: Dataset, how: Presentation
+    model: nn.Module, dataset: Dataset, how: Presentation, chosen: Sequence[int] | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The test split shown to ``model`` in evaluation mode: logits (T, N, classes), labels (N,)."""
+    """The test split shown to ``model`` in evaluation mode: logits (T, N, classes), labels (N,).
+
+    ``chosen`` are the places of the batches that are wanted, in rising order; None is all.
+    """
     was_training = model.training
     model.eval()
     parameter = next(model.parameters())
     order = torch.arange(len(dataset.test))
+    if chosen is not None:
+        parts = order.split(how.batch)
+        order = torch.cat([order[:0], *(parts[place] for place in chosen)])
     try:
         with torch.no_grad():
             for _, samples, labels in batches(dataset.test, order, how.batch):

@@ -190,11 +190,13 @@ class StepDropout(StepModule):
         if self._seed is None:
             self._seed = int(torch.randint(2**62, ()).item())  # from the CPU's generator: no wait
         keep = 1 - self.probability
-        mask = torch.empty_like(x)
-        for k, step in enumerate(mask):
+        rows = x.shape[1] if self._share is None else self._share.total
+        masks = []
+        for k in range(len(x)):
             generator = torch.Generator(x.device).manual_seed(self._seed + first + k)
-            step.bernoulli_(keep, generator=generator)
-        return x * mask.div_(keep)
+            mask = x.new_empty((rows, *x.shape[2:])).bernoulli_(keep, generator=generator)
+            masks.append(mask if self._share is None else self._share.of_whole(mask))
+        return x * torch.stack(masks).div_(keep)
 
 
 def residual_stages(

@@ -36,19 +36,29 @@ def save_checkpoint(path: Path, experiment: Experiment, state: dict[str, Any]) -
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any] | None:
-    """The state to resume ``experiment`` from, on the CPU, or None where there is none.
-
-    Raises:
-        UserError: the file is damaged, or belongs to another experiment; it is left as it is.
-    """
-    if not path.exists():
-        return None
-    begin_anew = "remove the file to begin anew"
+def read_checkpoint(path: Path) -> bytes | None:
+    """The bytes of a checkpoint, or None where there is none; UserError if it cannot be read."""
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any] | None:
+    """The state to resume ``experiment`` from, or None where there is none; raises as the two."""
+    raw = read_checkpoint(path)
+    return None if raw is None else parse_checkpoint(raw, path, experiment)
+
+
+def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str, Any]:
+    """The state to resume ``experiment`` from, on the CPU; ``path`` is where the bytes were found.
+
+    Raises:
+        UserError: they are damaged, or belong to another experiment.
+    """
+    begin_anew = "remove the file to begin anew"
     if hashlib.sha256(raw[:-SUM]).digest() != raw[-SUM:]:
         raise UserError(f"{path}: truncated or altered, no whole checkpoint; {begin_anew}")
     try:

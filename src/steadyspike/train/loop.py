@@ -19,8 +19,10 @@ from steadyspike.models import build, option_names
 from steadyspike.norm import OSR
 from steadyspike.seeds import derive_seed
 from steadyspike.sequence import sequence
-from steadyspike.train.checkpoint import load_checkpoint, save_checkpoint
+from steadyspike.share import Share
+from steadyspike.train.checkpoint import parse_checkpoint, read_checkpoint, save_checkpoint
 from steadyspike.train.digest import state_digest
+from steadyspike.train.distribution import ALONE, Ranks
 from steadyspike.train.history import EpochRow, best_row
 from steadyspike.train.loss import tet_loss
 from steadyspike.train.progress import TrainingDisplay
@@ -63,6 +65,8 @@ def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:
     if "image_size" in option_names(name):
         options["image_size"] = height
     model = build(name, in_channels=channels, num_classes=dataset.num_classes, **options)
+    if experiment.training.precision == "float64":
+        model.double()
     # Channels last: convolutions need no reordering of their inputs.
     return model.to(memory_format=torch.channels_last).to(experiment.device)
 
@@ -72,12 +76,18 @@ class Trainer:
 
     ``state`` and ``load_state`` carry everything that the rest of the run depends on: all random
     choices derive from (seed, epoch, batch, index), so no generator is part of it.
+
+    Several processes train as one would: each takes its rows of every batch, and all hold the
+    same weights, the same losses and the same state at every moment.
     """
 
-    def __init__(self, experiment: Experiment, dataset: Dataset) -> None:
+    def __init__(self, experiment: Experiment, dataset: Dataset, ranks: Ranks = ALONE) -> None:
         self.experiment = experiment
         self.dataset = dataset
+        self.ranks = ranks
         self.model = build_model(experiment, dataset)
+        for tensor in self.model.state_dict().values():
+            ranks.broadcast(tensor, 0)  # another machine may round its random numbers otherwise
         options = experiment.training
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -137,18 +147,29 @@ class Trainer:
             group["lr"] = cosine(options.learning_rate, self.epoch, options.epochs)
         order = epoch_order(experiment.seed, self.epoch, len(self.dataset.train))
         rest = order[self.batch * options.batch :]
+        shares = [
+            self.ranks.share(min(options.batch, len(rest) - first))
+            for first in range(0, len(rest), options.batch)
+        ]
         visits = batches(
-            self.dataset.train, rest, options.batch, seed=experiment.seed, epoch=self.epoch
+            self.dataset.train,
+            rest,
+            options.batch,
+            seed=experiment.seed,
+            epoch=self.epoch,
+            shares=shares,
         )
-        for indices, images, labels in visits:
-            self._train_batch(indices, images, labels)
+        for share, (indices, images, labels) in zip(shares, visits, strict=True):
+            self._train_batch(indices, images, labels, share)
             self.batch += 1
             number = self.epoch * self.batches + self.batch
             if number in DIGEST_BATCHES:
                 self.digests[str(number)] = state_digest(self.model.state_dict())
-            yield len(labels)
+            yield len(labels) if share is None else share.total
 
-    def _train_batch(self, indices: Tensor, images: Tensor, labels: Tensor) -> None:
+    def _train_batch(
+        self, indices: Tensor, images: Tensor, labels: Tensor, share: Share | None
+    ) -> None:
         experiment, options = self.experiment, self.experiment.training
         device = torch.device(experiment.device)
         torch.manual_seed(derive_seed(experiment.seed, "batch", self.epoch, self.batch))
@@ -162,25 +183,38 @@ class Trainer:
             seed=experiment.seed,
             epoch=self.epoch,
             batch=self.batch,
+            dtype=torch.float64 if options.precision == "float64" else torch.float32,
         )
         low_precision = options.precision == "bfloat16"
-        total = torch.zeros((), dtype=torch.float64, device=device)
+        # The loss is the mean over the batch, and this process's part of it.
+        rows = len(labels) if share is None else share.total
+        part = len(labels) / rows
+        scores = torch.zeros(2, dtype=torch.float64, device=device)  # loss, correct
         votes: Tensor | float = 0.0
         self.optimizer.zero_grad(set_to_none=True)
-        with sequence(self.model, steps=options.steps):
+        with sequence(self.model, steps=options.steps, share=share):
             for chunk in clip.split(options.chunk):  # (K, N, C, H, W)
                 with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
                     logits = self.model(chunk)
-                    loss = tet_loss(
-                        logits, labels, steps=options.steps, mse_weight=options.mse_weight
+                    # A process without rows takes part in the exchanges all the same.
+                    loss = (
+                        logits.sum()
+                        if part == 0
+                        else part
+                        * tet_loss(
+                            logits, labels, steps=options.steps, mse_weight=options.mse_weight
+                        )
                     )
                 loss.backward()
-                total += loss.detach()
+                scores[0] += loss.detach()
                 votes = votes + logits.detach().float().sum(0)
+        self.ranks.sum_gradients(self.model.parameters())
         self.optimizer.step()
         assert isinstance(votes, Tensor)
-        self.losses[self.batch] = total * len(labels)
-        self.correct += (votes.argmax(1) == labels).sum()
+        scores[1] = (votes.argmax(1) == labels).sum()
+        self.ranks.sum(scores)
+        self.losses[self.batch] = scores[0] * rows
+        self.correct += scores[1].long()
 
     def numbers(self) -> tuple[float, float]:
         """Mean loss per image and accuracy in percent of the epoch so far; waits for the device.
@@ -204,7 +238,8 @@ class Trainer:
     def finish_epoch(self) -> EpochRow:
         """Score the epoch, keep the best weights, begin the next; raises as `numbers`."""
         loss, accuracy = self.numbers()
-        score = evaluate(self.model, self.dataset, Presentation.of(self.experiment))
+        how = Presentation.of(self.experiment)
+        score = evaluate(self.model, self.dataset, how, self.ranks)
         if not math.isfinite(score.loss):  # the last batch's step may have lost the weights
             raise self._diverged(f"the test loss after epoch {self.epoch + 1}")
         fallbacks = sum(
@@ -238,7 +273,9 @@ def cosine(learning_rate: float, epoch: int, epochs: int) -> float:
     return float(f"{learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2:.12g}")
 
 
-def train(experiment: Experiment, dataset: Dataset, checkpoint: Path) -> tuple[Trainer, float]:
+def train(
+    experiment: Experiment, dataset: Dataset, checkpoint: Path, ranks: Ranks = ALONE
+) -> tuple[Trainer, float]:
     """Train to the end, from the checkpoint if there is one; the trainer and the seconds it took.
 
     A checkpoint is written after every epoch, every five minutes, and on Ctrl-C or SIGTERM.
@@ -248,32 +285,55 @@ def train(experiment: Experiment, dataset: Dataset, checkpoint: Path) -> tuple[T
         Diverged: a loss was not finite; the last good checkpoint is left.
         UserError: the checkpoint is damaged or of another experiment.
     """
-    trainer = Trainer(experiment, dataset)
-    saved = load_checkpoint(checkpoint, experiment)
-    if saved is not None:
-        try:
-            trainer.load_state(saved)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{checkpoint}: made by another version of steadyspike; "
-                "remove the file to begin anew"
-            ) from error
+    trainer = Trainer(experiment, dataset, ranks)
+    _resume(trainer, checkpoint)
+
+    def save() -> None:
+        if ranks.writes:
+            save_checkpoint(checkpoint, experiment, trainer.state())
+
     began = last_saved = time.monotonic()
     done = trainer.epoch * trainer.batches + trainer.batch
-    display = TrainingDisplay(experiment.name, experiment.training.epochs, trainer.batches, done)
+    display = TrainingDisplay(
+        experiment.name, experiment.training.epochs, trainer.batches, done, quiet=not ranks.writes
+    )
     with display, stop_request() as request:
         while not trainer.finished:
             for images in trainer.run_epoch():
                 if display.advance(images):
                     display.show(trainer.epoch + 1, *trainer.numbers())
                 late = time.monotonic() - last_saved > CHECKPOINT_SECONDS
-                if request.exit_status is not None or late:
+                # All stop after the same batch, whichever was told to and whenever.
+                wish = ranks.most(request.exit_status or int(late))
+                if wish:
                     trainer.numbers()  # never over a good checkpoint with a bad loss
-                    save_checkpoint(checkpoint, experiment, trainer.state())
+                    save()
                     last_saved = time.monotonic()
-                if request.exit_status is not None:
-                    raise Stopped(request.exit_status)
+                if wish > 1:
+                    raise Stopped(wish)
             display.finish_epoch(trainer.finish_epoch())
-            save_checkpoint(checkpoint, experiment, trainer.state())
+            save()
             last_saved = time.monotonic()
     return trainer, time.monotonic() - began
+
+
+def _resume(trainer: Trainer, checkpoint: Path) -> None:
+    """Go on from the checkpoint that has come furthest of those that the processes find, if any."""
+    experiment, ranks = trainer.experiment, trainer.ranks
+    raw = read_checkpoint(checkpoint)
+    saved = None if raw is None else parse_checkpoint(raw, checkpoint, experiment)
+    progress = -1 if saved is None else saved["epoch"] * trainer.batches + saved["batch"]
+    # torchrun may number the machines anew when it starts them again.
+    furthest = ranks.everybodys(progress)
+    if max(furthest) < 0:
+        return
+    if not ranks.alone:
+        raw = ranks.broadcast_bytes(raw or b"", furthest.index(max(furthest)))
+        saved = parse_checkpoint(raw, checkpoint, experiment)
+    assert saved is not None
+    try:
+        trainer.load_state(saved)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{checkpoint}: made by another version of steadyspike; remove the file to begin anew"
+        ) from error

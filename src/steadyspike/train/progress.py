@@ -15,11 +15,14 @@ LINE_SECONDS = 30.0  # between plain lines within an epoch
 
 
 class TrainingDisplay:
-    """Shows loss, accuracy, images per second and time left, on standard error."""
+    """Shows loss, accuracy, images per second and time left, on standard error; or if quiet not."""
 
-    def __init__(self, title: str, epochs: int, batches: int, done: int) -> None:
+    def __init__(
+        self, title: str, epochs: int, batches: int, done: int, *, quiet: bool = False
+    ) -> None:
         self.title, self.epochs, self.batches = title, epochs, batches
-        self.terminal = sys.stderr.isatty()
+        self.quiet = quiet
+        self.terminal = sys.stderr.isatty() and not quiet
         self.interval = REFRESH_SECONDS if self.terminal else LINE_SECONDS
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.progress = Progress(
@@ -56,7 +59,7 @@ class TrainingDisplay:
         """Count a batch; whether it is time to `show` new numbers."""
         self.images += images
         self.done += 1
-        return time.monotonic() - self.last >= self.interval
+        return not self.quiet and time.monotonic() - self.last >= self.interval
 
     def show(self, epoch: int, loss: float, accuracy: float) -> None:
         """Loss and accuracy in percent of epoch ``epoch`` (from 1) so far."""
@@ -87,7 +90,7 @@ class TrainingDisplay:
     def _line(self, text: str) -> None:
         if self.terminal:
             self.console.print(text, markup=False)
-        else:
+        elif not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
 

@@ -14,6 +14,7 @@ from steadyspike.data import Dataset
 from steadyspike.data.presenting import check
 from steadyspike.experiment import Experiment
 from steadyspike.files import write_atomically
+from steadyspike.train.distribution import ALONE, Ranks
 from steadyspike.train.history import history_csv
 from steadyspike.train.loop import Trainer, check_device, train
 
@@ -26,8 +27,10 @@ def run_folders(experiment: Experiment, folder: Path) -> list[tuple[Experiment, 
     return [(first, folder), *((run, folder / "seeds" / str(run.seed)) for run in others)]
 
 
-def train_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None:
+def train_run(experiment: Experiment, dataset: Dataset, folder: Path, ranks: Ranks = ALONE) -> None:
     """Train ``experiment`` with each of its seeds; finishes what an interrupted run left.
+
+    Of several processes the first alone writes.
 
     ``model.safetensors``, ``best.safetensors``, ``history.csv`` and ``digests.json`` are the same
     bytes in every run. ``environment.json`` and ``timing.json`` are not, and lie beside them.
@@ -44,11 +47,14 @@ def train_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None:
         folder / (CHECKPOINT if place == 0 else f"seed-{run.seed}-{CHECKPOINT}")
         for place, (run, _) in enumerate(runs)
     ]
-    write_atomically(folder / "environment.json", _json(environment(experiment)))
+    if ranks.writes:
+        write_atomically(folder / "environment.json", _json(environment(experiment, ranks)))
     trained = [
-        train(run, dataset, checkpoint)
+        train(run, dataset, checkpoint, ranks)
         for (run, _), checkpoint in zip(runs, checkpoints, strict=True)
     ]
+    if not ranks.writes:
+        return
     timing = {}
     for (run, run_folder), (trainer, seconds) in zip(runs, trained, strict=True):
         for name, content in outputs(run, trainer).items():
@@ -81,7 +87,7 @@ def weights_file(state: dict[str, Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
-def environment(experiment: Experiment) -> dict[str, Any]:
+def environment(experiment: Experiment, ranks: Ranks = ALONE) -> dict[str, Any]:
     """What ran: versions, device, threads. Differs from machine to machine."""
     cuda = experiment.device == "cuda"
     return {
@@ -90,6 +96,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "torch": torch.__version__,
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",
+        "processes": ranks.world,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }

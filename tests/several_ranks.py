@@ -1,0 +1,73 @@
+"""One of several processes that train tiny experiments together; run by train/test_distribution.py.
+
+Usage: python several_ranks.py FOLDER, with torchrun's variables in the environment.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steadyspike.evaluate.accuracy import Presentation, evaluate
+from steadyspike.experiment import Experiment
+from steadyspike.train.digest import state_digest
+from steadyspike.train.distribution import Ranks, joined
+from steadyspike.train.loop import Trainer
+from tiny import tiny_dataset, tiny_experiment
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "osr_ots": {},
+    "osr_ots_a_step_a_call": {"training.chunk": 1},
+    "osr_that_falls_back": {"model.fallback_ratio": 0.5},
+    "per_step_ots": {"model.norm": "per_step", "model.reset": "zero"},
+    "linear": {"model.norm": "linear", "model.stabilize_threshold": False},
+    "bptt": {"model.norm": "batch", "model.stabilize_threshold": False, "model.online": False},
+    "resnet19": {
+        "model.name": "resnet19",
+        "model.widths": [8, 8],
+        "model.blocks": [1, 1],
+        "model.hidden_width": 4,
+    },
+    "gesture": {"model.head": "gesture", "model.head_widths": [6, 5]},
+}
+
+
+def experiment(name: str, precision: str = "float64") -> Experiment:
+    """16 images of 40 a batch, the last of 8; with 3 images a batch, the last of 1."""
+    batch = 3 if name == "per_step_ots" else 16
+    options = {"training.precision": precision, "training.batch": batch}
+    return tiny_experiment(**{**options, **CONFIGURATIONS[name]})
+
+
+def trajectory(chosen: Experiment, ranks: Ranks) -> dict[str, Any]:
+    """The weights after every batch, the rows, and what evaluation saw."""
+    trainer = Trainer(chosen, tiny_dataset(), ranks)
+    weights = []
+    while not trainer.finished:
+        for _ in trainer.run_epoch():
+            weights.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
+        trainer.finish_epoch()
+    score = evaluate(trainer.model, trainer.dataset, Presentation.of(chosen), ranks)
+    return {
+        "weights": weights,
+        "rows": trainer.rows,
+        "score": (score.loss, score.accuracy),
+        "digest": state_digest(trainer.model.state_dict()),
+    }
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with joined("cpu") as ranks:
+        for name in CONFIGURATIONS:
+            if name == "resnet19" and ranks.world > 2:
+                continue  # as another width would: two say it
+            done = trajectory(experiment(name), ranks)
+            (folder / f"{name}.digest.{ranks.rank}").write_text(str(done["digest"]))
+            if ranks.writes:
+                torch.save(done, folder / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
