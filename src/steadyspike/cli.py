@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     form = doctor.add_mutually_exclusive_group()
     form.add_argument("--brief", action="store_true", help="three lines for a log, at once")
     form.add_argument("--json", action="store_true", help="the same facts for programs")
-    form.add_argument(
-        "--strict", action="store_true", help="exit with 1 if an experiment could not be trained"
+    doctor.add_argument(
+        "--strict", action="store_true", help="exit with 1 if an experiment cannot be trained here"
     )
 
     fetch = _add(commands, "fetch", _fetch, "download a data set, or check it if it is there")
@@ -179,6 +179,8 @@ def _load(options: argparse.Namespace, experiment: "Experiment") -> "Dataset":
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    if options.brief and options.strict:
+        raise UserError("--strict: expected without --brief, which looks at less")
     if options.brief:
         from steadyspike.doctor.brief import brief
 
