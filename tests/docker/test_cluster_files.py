@@ -1,0 +1,320 @@
+"""The files for Slurm and Kubernetes: valid, consistent, and training when a shell runs them."""
+
+import copy
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from torch.distributed.run import get_args_parser
+
+from tiny import command, contents, environment, free_port, make_project
+
+REPOSITORY = Path(__file__).parents[2]
+SLURM = REPOSITORY / "docker/slurm.sbatch"
+KUBERNETES = REPOSITORY / "docker/kubernetes.yaml"
+Object = dict[str, Any]
+
+
+def objects() -> dict[str, Object]:
+    """What kubernetes.yaml describes, by kind."""
+    return {one["kind"]: one for one in yaml.safe_load_all(KUBERNETES.read_text())}
+
+
+def pod() -> Object:
+    described: Object = objects()["Job"]["spec"]["template"]["spec"]
+    return described
+
+
+def variables(container: Object) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container["env"]}
+
+
+def validate(one: Object) -> None:
+    kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("kind", ["Service", "PersistentVolumeClaim", "Job"])
+def test_kubernetes_knows_every_key(kind: str) -> None:
+    validate(objects()[kind])
+
+
+BREAKS: dict[str, Callable[[Object], Any]] = {
+    "a key that there is not": lambda job: job["spec"].update(nodes=2),
+    "a misspelt key far below": lambda job: job["spec"]["template"]["spec"]["containers"][0][
+        "securityContext"
+    ].update(readOnlyRootFileSystem=True),
+    "a number as text": lambda job: job["spec"].update(completions="2"),
+    "a value as a number": lambda job: job["spec"]["template"]["spec"]["containers"][0]["env"][
+        2
+    ].update(value=2),
+    "no containers": lambda job: job["spec"]["template"]["spec"].pop("containers"),
+}
+
+
+@pytest.mark.parametrize("break_it", BREAKS.values(), ids=BREAKS)
+def test_a_broken_copy_is_refused(break_it: Callable[[Object], Any]) -> None:
+    job = copy.deepcopy(objects()["Job"])
+    break_it(job)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(job)
+
+
+def test_the_pods_find_each_other() -> None:
+    job, service = objects()["Job"], objects()["Service"]
+    (train,) = pod()["containers"]
+    told = variables(train)
+    name = job["metadata"]["name"]
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == int(told["MACHINES"])
+    # A pod of an indexed Job is called by the Job's name and its index, below the Service's.
+    assert told["FIRST"] == f"{name}-0.{service['metadata']['name']}"
+    assert pod()["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["selector"] == {"job-name": name}
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    (port,) = {one["port"] for one in service["spec"]["ports"]}
+    assert [one["containerPort"] for one in train["ports"]] == [port]
+    assert f'"$FIRST:{port}"' in train["args"][0]
+
+
+def test_the_pods_may_do_nothing_but_train() -> None:
+    assert pod()["securityContext"]["runAsNonRoot"] is True
+    assert pod()["securityContext"]["runAsUser"] > 0
+    assert pod()["automountServiceAccountToken"] is False
+    mounted = {one["name"]: one for one in pod()["volumes"]}
+    assert mounted["shared-memory"]["emptyDir"]["medium"] == "Memory"
+    for container in pod()["containers"] + pod()["initContainers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {mount["name"] for mount in container["volumeMounts"]} <= mounted.keys()
+
+
+def test_a_stopped_pod_has_the_time_that_the_launcher_gives() -> None:
+    launchers = 30  # seconds until torch's launcher kills what it has asked to stop
+    assert pod()["terminationGracePeriodSeconds"] > launchers
+
+
+def test_the_volume_is_filled_once(tmp_path: Path) -> None:
+    """By pod 0, from the image's copy, data included; the others wait for it."""
+    image, volume = tmp_path / "image", tmp_path / "volume"
+    for folder in (image, volume):
+        folder.mkdir()
+    archive = subprocess.run(
+        ["git", "archive", "HEAD", ".dvc", ".dvcignore", "data.dvc", "params.yaml"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    subprocess.run(["tar", "--extract"], cwd=image, input=archive, check=True)
+    (container,) = pod()["initContainers"]
+    script = (
+        container["args"][0].replace("/volume", str(volume)).replace("/steadyspike", str(image))
+    )
+    more = variables(container) | {"HOME": str(tmp_path), "DVC_SITE_CACHE_DIR": str(tmp_path)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def run(index: int) -> "subprocess.Popen[bytes]":
+        own = environment(PATH=path, JOB_COMPLETION_INDEX=str(index), **more)
+        return subprocess.Popen([*container["command"], script], env=own, stderr=subprocess.PIPE)
+
+    second = run(1)
+    time.sleep(0.5)
+    assert second.poll() is None
+    assert not any(volume.iterdir())
+    _, told = (first := run(0)).communicate(timeout=120)
+    assert first.returncode == 0, told
+    assert second.wait(timeout=30) == 0
+    assert (volume / "data/manifest.json").is_file()
+    (volume / "params.yaml").write_text("mine")
+    assert run(0).wait(timeout=30) == 0
+    assert (volume / "params.yaml").read_text() == "mine"
+
+
+# Slurm
+
+
+def tool(folder: Path, name: str, script: str) -> None:
+    """A command of Slurm's that notes each call in ``calls`` and then runs ``script``."""
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{script}\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def free_job() -> int:
+    """A job's number whose port nobody listens to."""
+    for job in range(1, 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", 29400 + job))
+            except OSError:
+                continue
+            return job
+    raise AssertionError("no port is free")
+
+
+def submit(folder: Path, *arguments: str, srun: str, **more: str) -> "subprocess.Popen[str]":
+    """sbatch: the script in ``folder`` with these tools, and the variables that Slurm sets."""
+    tool(folder, "scontrol", "if [ $1 = show ]; then printf 'localhost\\nother\\n'; fi")
+    tool(folder, "scancel", 'kill -TERM "$(cat step)"')
+    tool(folder, "srun", srun)
+    python = folder / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    own = environment(
+        PATH=f"{folder / 'bin'}:{os.environ['PATH']}",
+        CALLS=str(folder / "calls"),
+        SLURM_JOB_ID=str(free_job()),
+        SLURM_JOB_NODELIST="node[1-2]",
+        SLURM_JOB_NUM_NODES="2",
+        **more,
+    )
+    return subprocess.Popen(
+        ["bash", str(SLURM), *arguments],
+        cwd=folder,
+        env=own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def calls(folder: Path, name: str) -> list[str]:
+    """The arguments of each call of one tool."""
+    if not (folder / "calls").exists():
+        return []
+    lines = (folder / "calls").read_text().splitlines()
+    return [line.removeprefix(f"{name} ") for line in lines if line.startswith(f"{name} ")]
+
+
+def test_the_batch_script_is_clean() -> None:
+    subprocess.run(["bash", "-n", SLURM], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", SLURM], check=True)
+
+
+def test_slurm_starts_one_launcher_a_node(tmp_path: Path) -> None:
+    arguments = ("vggsnn-osr_ots", "--params", "a file.yaml")
+    job = submit(tmp_path, *arguments, srun='printf "%s\\0" "$@" > line', SLURM_GPUS_ON_NODE="4")
+    assert job.wait(timeout=30) == 0
+    line = (tmp_path / "line").read_text().split("\0")[:-1]
+    start = line.index(".venv/bin/python")
+    assert all(option.startswith("--") for option in line[:start])
+    assert line[start + 1 : start + 4] == ["-m", "steadyspike", "launch"]
+    options = get_args_parser().parse_args(line[start + 4 :])  # torchrun's own
+    assert (options.nnodes, options.nproc_per_node, options.rdzv_backend) == ("2", "4", "c10d")
+    host, port = options.rdzv_endpoint.split(":")
+    assert host == "localhost"
+    assert 29400 <= int(port) < 30400
+    assert 29400 + int(options.rdzv_id) == int(port)
+    assert options.max_restarts > 0
+    assert [options.training_script, *options.training_script_args] == ["train", *arguments]
+    assert calls(tmp_path, "scontrol") == ["show hostnames node[1-2]"]
+
+
+def test_slurm_without_gpus_starts_one_process_a_node(tmp_path: Path) -> None:
+    job = submit(tmp_path, "osr", srun=":")
+    assert job.wait(timeout=30) == 0
+    assert "--nproc-per-node=1 " in calls(tmp_path, "srun")[0]
+
+
+def test_slurm_wants_an_experiment(tmp_path: Path) -> None:
+    _, told = (job := submit(tmp_path, srun=":")).communicate(timeout=30)
+    assert job.returncode == 2
+    assert told.startswith("usage: sbatch docker/slurm.sbatch EXPERIMENT")
+    assert calls(tmp_path, "srun") == []
+
+
+def test_what_fails_does_not_come_back(tmp_path: Path) -> None:
+    job = submit(tmp_path, "osr", srun="exit 3")
+    assert job.wait(timeout=30) == 3
+    assert len(calls(tmp_path, "scontrol")) == 1
+
+
+@pytest.mark.parametrize("status", [143, 0], ids=["interrupted", "just finished"])
+def test_a_time_limit_ends_in_the_queue(tmp_path: Path, status: int) -> None:
+    """Once the training has stopped by itself; what has finished does not come back."""
+    stopping = f"sleep 0.5; echo checkpoint >> $CALLS; exit {status}"
+    srun = (
+        f"trap '{stopping}' TERM; echo $$ > step.new; mv step.new step; while :; do sleep 0.1; done"
+    )
+    job = submit(tmp_path, "osr", srun=srun)
+    give_up = time.monotonic() + 30
+    while not (tmp_path / "step").exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=30) == 0
+    noted = (tmp_path / "calls").read_text().splitlines()
+    number = noted[2].split()[-1]
+    assert noted[2] == f"scancel --signal=TERM {number}"
+    assert noted[3:] == ["checkpoint", f"scontrol requeue {number}"][: 2 if status else 1]
+
+
+# Both, in earnest: the very lines, as two machines would run them.
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("alone")
+    make_project(root)
+    assert command(root, "train", "tiny").returncode == 0
+    return root
+
+
+def trained_alike(root: Path, alone: Path) -> None:
+    """All files of a run by one process, and its first epoch to rounding."""
+    ours, theirs = contents(root / "runs"), contents(alone / "runs")
+    assert ours.keys() == theirs.keys()
+    first, expected = (
+        [float(number) for number in run["tiny/history.csv"].decode().splitlines()[1].split(",")]
+        for run in (ours, theirs)
+    )
+    assert first == pytest.approx(expected, rel=1e-3)
+
+
+def test_two_nodes_of_slurm_train_what_one_process_does(tmp_path: Path, alone: Path) -> None:
+    make_project(tmp_path)
+    both = 'while [ "${1#--}" != "$1" ]; do shift; done; "$@" & "$@" & wait -n && wait -n'
+    _, told = (job := submit(tmp_path, "tiny", srun=both)).communicate(timeout=240)
+    assert job.returncode == 0, told
+    trained_alike(tmp_path, alone)
+
+
+def test_two_pods_train_what_one_process_does(tmp_path: Path, alone: Path) -> None:
+    make_project(tmp_path)
+    (train,) = pod()["containers"]
+    script = train["args"][0].replace(":29400", f":{free_port()}")
+    more = variables(train) | {"FIRST": "localhost", "EXPERIMENT": "tiny"}
+    more["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    pods = [
+        subprocess.Popen(
+            [*train["command"], script],
+            cwd=tmp_path,
+            env=environment(JOB_COMPLETION_INDEX=str(index), **more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for one in pods:
+        out, told = one.communicate(timeout=240)
+        assert one.returncode == 0, told
+        assert "shared memory" in out
+    trained_alike(tmp_path, alone)
