@@ -49,7 +49,7 @@ def why_unseen(driver: Driver, built_for: str | None, warned: list[str]) -> tupl
             f"install a driver for CUDA {built_for.split('.')[0]}, or a torch for CUDA "
             f"{driver.cuda[0]}",
         )
-    if visible is not None:
+    if visible is not None and not warned:  # it hides them without a word
         return (
             f"CUDA_VISIBLE_DEVICES is {visible!r}",
             f"unset it, or name some of 0 to {len(driver.gpus) - 1}",
