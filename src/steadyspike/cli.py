@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steadyspike import __version__
+from steadyspike.bench.options import add_options
 from steadyspike.errors import UserError
 from steadyspike.pins import keep_freed_memory, pin_cpu
 
@@ -123,6 +124,9 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--out", type=Path, metavar="DIR", help="(default: reports, in that folder)"
     )
+
+    bench = _add(commands, "bench", _bench, "measure speed and memory of the training step")
+    add_options(bench)
 
     verify = _add(commands, "verify", _verify, "train the first batches again, compare every bit")
     verify.add_argument("experiments", metavar="EXPERIMENT", nargs="*", help="(default: all)")
@@ -278,6 +282,12 @@ def _report(options: argparse.Namespace) -> None:
         written += write_paper_report(pipelines, options.out or pipelines / "paper" / "reports")
     for path in written:
         print(path)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from steadyspike.bench.run import bench
+
+    bench(options)
 
 
 def _verify(options: argparse.Namespace) -> int:
