@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from steadyspike.sequence import StepModule
-from steadyspike.share import Share
 from steadyspike.surrogate import spike
 
 RUNNING_WEIGHT = 0.1  # of the newest batch in the running threshold, as in the norms
@@ -91,69 +90,120 @@ class LIF(StepModule):
         return ", ".join(f"{name}={getattr(self, name)}" for name in shown)
 
     def _begin(self) -> None:
-        self.membrane: Tensor | None = None
-        self._theta: Tensor | float = self.v_threshold  # of the last step
+        self._membrane: Tensor | None = None  # after the last reset; None with `_charged`
+        self._charged: tuple[Tensor, Tensor] | None = None  # before it, and its threshold
+        self._theta: Tensor | None = None  # of the last step
         self._thetas: list[Tensor] = []  # of every step so far, where they can be learned from
         self._quantile: Tensor | None = None  # q of Eq. 16
         self._dead: Tensor | None = None  # whether u did not vary at the first step
         self._kept: Tensor | None = None  # dropout's mask
 
     def _end(self) -> None:
-        if self.membrane is not None:
-            self.membrane = self.membrane.detach()  # lets go of BPTT's graph
+        if self._membrane is not None:
+            self._membrane = self._membrane.detach()  # lets go of BPTT's graph
+
+    @property
+    def membrane(self) -> Tensor | None:
+        """u after the last reset, (N, ...); None before the first step."""
+        if self._charged is None:
+            return self._membrane
+        u, threshold = self._charged
+        return self._after_reset(u, u - threshold)
+
+    @membrane.setter
+    def membrane(self, u: Tensor) -> None:
+        self._membrane, self._charged = u, None
+
+    @property
+    def charged(self) -> tuple[Tensor | None, Tensor | None]:
+        """u before the last reset, (N, ...), and its θ; both None before the first step.
+
+        Where the reset has been done already, a θ that no neuron reaches.
+        """
+        if self._membrane is not None:
+            return self._membrane, self._membrane.new_full((), math.inf)
+        return (None, None) if self._charged is None else self._charged
+
+    @charged.setter
+    def charged(self, charged: tuple[Tensor, Tensor]) -> None:
+        self._membrane, self._charged = None, charged
 
     @property
     def threshold(self) -> Tensor:
         """θ of the last step, a scalar."""
-        return torch.as_tensor(self._theta)
+        return torch.tensor(self.v_threshold) if self._theta is None else self._theta
+
+    def advance(self, currents: Tensor) -> int:
+        """Count the K steps of ``currents`` as presented; how many came before them."""
+        return self._advance(currents)
 
     def forward(self, currents: Tensor) -> Tensor:
         """Currents (K, N, ...) of the next K steps to their spikes (K, N, ...)."""
-        first = self._advance(currents)
+        first = self.advance(currents)
         if self.online:
             with torch.no_grad():
                 excess = torch.empty_like(currents)
                 for k, current in enumerate(currents.unbind()):
                     u = self._charge(current)
-                    torch.sub(u, self._update_threshold(u, first + k), out=excess[k])
+                    torch.sub(u, self.threshold_of(u, first + k), out=excess[k])
                     self.membrane = self._after_reset(u, excess[k])
             spikes = spike(currents, excess, self.surrogate_slope)
         else:
             steps = []
             for k, current in enumerate(currents.unbind()):
                 u = self._charge(current)
-                over = u - self._update_threshold(u.detach(), first + k)
+                over = u - self.threshold_of(u.detach(), first + k)
                 self.membrane = self._after_reset(u, over)
                 steps.append(spike(over, over.detach(), self.surrogate_slope))
             spikes = torch.stack(steps)
-        return self._dropped(spikes) if self.dropout and self.training else spikes
+        return self.dropped(spikes)
 
     def _charge(self, current: Tensor) -> Tensor:
         # Eq. 2; the first step starts from u = 0
-        if self.membrane is None:
-            return current
-        return torch.add(current, self.membrane, alpha=self.leak)
+        membrane = self.membrane
+        return current if membrane is None else torch.add(current, membrane, alpha=self.leak)
 
     def _after_reset(self, u: Tensor, excess: Tensor) -> Tensor:
         # Eq. 4, or its soft form u - θ; no gradient through which neurons fired
         fired = excess.detach() >= 0
         return u.masked_fill(fired, 0) if self.reset == "zero" else torch.where(fired, excess, u)
 
-    def _update_threshold(self, u: Tensor, step: int) -> Tensor | float:
-        """θ[t] for the membranes ``u`` (N, ...) of step t, counted from 0."""
-        if self.stabilize_threshold:
-            if self.inference_threshold == "fixed" and not self.training:
-                self._theta = self._learned_threshold(step)
-            else:
-                self._theta = self._stabilized_threshold(u)
-                self._thetas.append(self._theta)
+    @property
+    def live_threshold(self) -> bool:
+        """Whether θ is computed from the batch at hand."""
+        fixed = self.inference_threshold == "fixed" and not self.training
+        return self.stabilize_threshold and not fixed
+
+    def threshold_of(self, u: Tensor, step: int, moments: Tensor | None = None) -> Tensor:
+        """θ[t] of step t, counted from 0, a scalar; its membranes before the reset are ``u``.
+
+        ``moments`` (2,) are their mean and their sum of squared deviations from it, where known.
+        """
+        if self.live_threshold:
+            mean, squares = _mean_squares(u) if moments is None else moments.unbind()
+            self._theta = self._stabilized_threshold(*self._mean_std(mean, squares, u))
+            self._thetas.append(self._theta)
+        elif self.stabilize_threshold:
+            self._theta = self._learned_threshold(step)
+        elif self._theta is None:
+            self._theta = u.new_full((), self.v_threshold)
         if self.observer is not None:
-            self.observer(u, step, self.threshold)
+            self.observer(u, step, self._theta)
         return self._theta
 
-    def _stabilized_threshold(self, u: Tensor) -> Tensor:
+    def _mean_std(self, mean: Tensor, squares: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and unbiased standard deviation over the layer and the whole batch."""
+        count = u.numel()
+        if self._share is not None:
+            mean, var = self._share.combine(mean, squares / max(count, 1))
+            count = self._share.total * math.prod(u.shape[1:])
+            squares = var * count
+        std = (squares / max(count - 1, 1)).sqrt()
+        # Equal numbers differ from their rounded mean by a few units in the last place: no spread.
+        return mean, std.masked_fill(std <= 32 * torch.finfo(std.dtype).eps * mean.abs(), 0)
+
+    def _stabilized_threshold(self, mean: Tensor, std: Tensor) -> Tensor:
         # Eq. 16. Tensors throughout: nothing here waits for the device.
-        mean, std = _mean_std(u, self._share)
         if self._quantile is None or self._dead is None:
             self._quantile, self._dead = (self.v_threshold - mean) / std, std == 0
             return torch.full_like(mean, self.v_threshold)
@@ -177,7 +227,10 @@ class LIF(StepModule):
         else:  # the first batch, or another number of steps than before
             self.running_threshold = latest.to(self.running_threshold)
 
-    def _dropped(self, spikes: Tensor) -> Tensor:
+    def dropped(self, spikes: Tensor) -> Tensor:
+        """Spikes (K, N, ...) less those that dropout takes, the others scaled."""
+        if not (self.dropout and self.training):
+            return spikes
         if self._kept is None:
             self._kept = self._draw_kept(spikes[0], 1 - self.dropout)
         return spikes * self._kept
@@ -198,17 +251,9 @@ class LIF(StepModule):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def _mean_std(u: Tensor, share: Share | None) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation over all of ``u``, at least in float32."""
+def _mean_squares(u: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sum of squared deviations from it over all of ``u``, at least in float32."""
     u = u.to(torch.promote_types(u.dtype, torch.float32))
-    count = u.numel()
     mean = u.mean()
     # Two passes over the values: exact for any mean, and faster than torch.std_mean on a CPU.
-    squares = (u - mean).square_().sum()
-    if share is not None:
-        mean, var = share.combine(mean, squares / max(count, 1))
-        count = share.total * math.prod(u.shape[1:])
-        squares = var * count
-    std = (squares / max(count - 1, 1)).sqrt()
-    # Equal numbers differ from their rounded mean by a few units in the last place: no spread.
-    return mean, std.masked_fill(std <= 32 * torch.finfo(u.dtype).eps * mean.abs(), 0)
+    return mean, (u - mean).square_().sum()

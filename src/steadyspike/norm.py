@@ -7,6 +7,7 @@ folded into the running statistics at the end of a presentation.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (x - _along(mean, x)).square_().mean(over)
 
 
-def _count(x: Tensor, share: Share | None) -> int:
+def values_per_channel(x: Tensor, share: Share | None) -> int:
     """How many values of ``x`` (K, N, C, ...) a mean is of: N times the places, of all shares."""
     return (x.shape[1] if share is None else share.total) * math.prod(x.shape[3:])
 
@@ -72,7 +73,7 @@ class _Renormalize(torch.autograd.Function):
         grad_weight = (grad_dot * r + grad_sum * d).sum(0)  # Eq. 11: Σ g (Î r + d)
         grad_bias = grad_sum.sum(0)  # Eq. 12
         # Eq. 10: γ/s (g - mean g - Î mean(g Î))
-        count = _count(x, ctx.share)
+        count = values_per_channel(x, ctx.share)
         if ctx.share is not None:
             grad_sum, grad_dot = ctx.share.sum(torch.stack([grad_sum, grad_dot]))
         scale = weight / used_std
@@ -102,6 +103,8 @@ class _Norm(StepModule):
     bias: nn.Parameter
     running_mean: Tensor
     running_var: Tensor
+    #: Whether the gradient is that of a normalization, or of an affine map.
+    renormalizes = True
 
     def __init__(self, num_features: int, eps: float = 1e-4, momentum: float = 0.1) -> None:
         super().__init__()
@@ -119,34 +122,39 @@ class _Norm(StepModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Currents (K, N, C, ...) of the next K steps, normalized, the same shape."""
+        used = self.statistics(x)
+        if not self.training:
+            return _affine(x, self.weight, self.bias, *used)
+        if not self.renormalizes:
+            return _affine(x, self.weight, self.bias, *used[:2])
+        return _renormalize(x, self.weight, self.bias, *used, self._share)
+
+    @torch.no_grad()
+    def statistics(
+        self, x: Tensor, moments: Callable[[Tensor], tuple[Tensor, ...]] = _moments
+    ) -> tuple[Tensor, ...]:
+        """m and s by which currents (K, N, C, ...) are normalized; in training μ[t], √(σ²[t]+ε) too.
+
+        In training the K steps count as presented, and their moments are noted for the running
+        statistics. Each is (K, C), or (C,) where all steps have the same.
+        """
         if x.dim() < 3 or x.shape[2] != self.num_features:
             raise ValueError(
                 f"expected currents (K, N, {self.num_features}, ...), got {tuple(x.shape)}"
             )
         if not self.training:  # the running statistics serve any step, announced or not
-            return _affine(x, self.weight, self.bias, self.running_mean, self._running_std())
+            return self.running_mean, self._running_std()
         self._advance(x)
-        with torch.no_grad():
-            mean, var = _moments(x.detach())
-            used = self._learn(mean, var, _count(x, self._share))
-        return self._normalize(x, *used)
-
-    def _learn(self, mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, ...]:
-        """Note the K steps' moments (K, C) of ``count`` values; m, s, μ[t] and √(σ²[t] + ε)."""
+        mean, var = moments(x.detach())
         if self._share is not None:
             mean, var = self._share.combine(mean, var)
-        self._note(mean, var, count)
+        self._note(mean, var, values_per_channel(x, self._share))
         std = (var + self.eps).sqrt()
         return *self._used(mean, std), mean, std
 
     def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """m and s, by which the K steps of moments (K, C) are to be normalized: (K, C) or (C,)."""
         raise NotImplementedError
-
-    def _normalize(
-        self, x: Tensor, used_mean: Tensor, used_std: Tensor, mean: Tensor, std: Tensor
-    ) -> Tensor:
-        return _renormalize(x, self.weight, self.bias, used_mean, used_std, mean, std, self._share)
 
     def _running_std(self) -> Tensor:
         statistics = torch.promote_types(self.running_var.dtype, torch.float32)
@@ -237,6 +245,8 @@ class LinearNorm(_Norm):
     The running statistics move with weight 0.01; the variance is fed with unbiased step variances.
     """
 
+    renormalizes = False
+
     def __init__(self, num_features: int, eps: float = 1e-4, momentum: float = 0.01) -> None:
         super().__init__(num_features, eps, momentum)
 
@@ -250,11 +260,6 @@ class LinearNorm(_Norm):
         # A copy: the fold changes the running mean in place, maybe before the backward pass.
         return self.running_mean.clone(), self._running_std()
 
-    def _normalize(
-        self, x: Tensor, used_mean: Tensor, used_std: Tensor, mean: Tensor, std: Tensor
-    ) -> Tensor:
-        return _affine(x, self.weight, self.bias, used_mean, used_std)
-
 
 class BatchNorm(Shared, nn.BatchNorm2d):
     """The framework's batch normalization applied to each step, for BPTT: (K, N, C, H, W)."""
@@ -266,7 +271,7 @@ class BatchNorm(Shared, nn.BatchNorm2d):
 
     def _forward_shared(self, x: Tensor, share: Share) -> Tensor:
         """The same with the statistics of all processes, running ones moved at every step."""
-        count = _count(x, share)
+        count = values_per_channel(x, share)
         with torch.no_grad():
             mean, var = share.combine(*_moments(x.detach()))
             std = (var + self.eps).sqrt()
@@ -281,16 +286,5 @@ class BatchNorm(Shared, nn.BatchNorm2d):
         return _renormalize(x, self.weight, self.bias, mean, std, mean, std, share)
 
 
-def _renormalize(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    used_mean: Tensor,
-    used_std: Tensor,
-    mean: Tensor,
-    std: Tensor,
-    share: Share | None,
-) -> Tensor:
-    return _Renormalize.apply(  # type: ignore[no-any-return]
-        x, weight, bias, used_mean, used_std, mean, std, share
-    )
+def _renormalize(*arguments: Any) -> Tensor:
+    return _Renormalize.apply(*arguments)  # type: ignore[no-any-return]

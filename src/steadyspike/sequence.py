@@ -28,6 +28,7 @@ class StepModule(Shared, nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._announced: int | None = None  # T of the open presentation
+        self._still = False  # whether it shows the same frame at every step
         self._seen = 0  # its steps so far
 
     def _begin(self) -> None:
@@ -61,7 +62,9 @@ class StepModule(Shared, nn.Module):
 
 
 @contextmanager
-def sequence(model: nn.Module, steps: int, share: Share | None = None) -> Iterator[None]:
+def sequence(
+    model: nn.Module, steps: int, share: Share | None = None, *, still: bool = False
+) -> Iterator[None]:
     """One presentation of ``steps`` time steps to ``model``, in one call or in several chunks.
 
     On entry membranes start from zero. On leaving, in training mode, the statistics of the batch
@@ -74,6 +77,8 @@ def sequence(model: nn.Module, steps: int, share: Share | None = None) -> Iterat
         share: for training on several processes: which rows of the batch this one presents.
             Statistics and the gradients through them are then the whole batch's; gradients of
             parameters are this process's part, to be added up by the caller.
+        still: the frames of all steps are the same: the first layer then computes its current
+            once, and has its gradient when the presentation is left, not before.
 
     Raises:
         ValueError: ``steps`` is no positive integer, or ``model`` holds nothing to begin.
@@ -91,7 +96,7 @@ def sequence(model: nn.Module, steps: int, share: Share | None = None) -> Iterat
     for member in looking:
         member._share = share
     for module in members:
-        module._announced, module._seen = steps, 0
+        module._announced, module._seen, module._still = steps, 0, still
         module._begin()
     try:
         yield
@@ -107,5 +112,5 @@ def sequence(model: nn.Module, steps: int, share: Share | None = None) -> Iterat
         for member in looking:
             member._share = None
         for module in members:
-            module._announced = None
+            module._announced, module._still = None, False
             module._end()

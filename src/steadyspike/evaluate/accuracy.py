@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steadyspike.data import Dataset
 from steadyspike.data.loading import batches
-from steadyspike.data.presenting import evaluation_clip
+from steadyspike.data.presenting import evaluation_clip, holds_clips
 from steadyspike.experiment import Experiment
 from steadyspike.sequence import sequence
 from steadyspike.train.distribution import ALONE, Ranks
@@ -32,6 +32,7 @@ class Presentation:
     steps: int
     chunk: int
     mse_weight: float
+    still: bool = True  # still images are announced as such: the first layer computes them once
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Presentation":
@@ -75,6 +76,7 @@ def presentations(
 
     ``chosen`` are the places of the batches that are wanted, in rising order; None is all.
     """
+    still = how.still and not holds_clips(dataset)
     was_training = model.training
     model.eval()
     parameter = next(model.parameters())
@@ -88,7 +90,7 @@ def presentations(
                 clip = evaluation_clip(
                     samples.to(parameter.device), dataset, steps=how.steps, dtype=parameter.dtype
                 )
-                with sequence(model, steps=how.steps):
+                with sequence(model, steps=how.steps, still=still):
                     logits = torch.cat([model(chunk) for chunk in clip.split(how.chunk)])
                 yield logits, labels.to(parameter.device)
     finally:

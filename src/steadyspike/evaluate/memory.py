@@ -6,21 +6,32 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from steadyspike.neuron import LIF
 from steadyspike.sequence import sequence
 from steadyspike.train.loss import tet_loss
 
 
 class KeptBytes:
-    """The storages that autograd holds, each counted once however many tensors share it."""
+    """The storages that autograd holds, each counted once however many tensors share it.
+
+    Parameters do not count, nor do the membranes that the next step starts from: they are there
+    with or without a backward pass.
+    """
 
     def __init__(self, model: nn.Module) -> None:
-        # Parameters are there anyway.
         self._own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+        self._neurons = [module for module in model.modules() if isinstance(module, LIF)]
         self._kept: dict[int, int] = {}
 
     @property
     def total(self) -> int:
-        return sum(self._kept.values())
+        states = [neuron.charged[0] for neuron in self._neurons]
+        shared = sum(
+            state.nbytes
+            for state in states
+            if state is not None and state.untyped_storage()._cdata in self._kept
+        )
+        return sum(self._kept.values()) - shared
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -56,7 +67,7 @@ def kept_for_backward(
     kept = KeptBytes(model)
     most = 0
     clip = frames.expand(steps, *frames.shape)
-    with sequence(model, steps=steps):
+    with sequence(model, steps=steps, still=True):
         for part in clip.split(chunk):
             with kept.counted():
                 loss = tet_loss(model(part), labels, steps=steps, mse_weight=0.05)

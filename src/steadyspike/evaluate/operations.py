@@ -246,7 +246,7 @@ class _SpikeWorth(TorchFunctionMode):
         """What a spike worth ``spike`` in ``args[0]`` is worth in ``result``; None if it varies."""
         others = args[1:]
         match name:
-            case "flatten" | "reshape" | "contiguous" | "max_pool2d":
+            case "flatten" | "unflatten" | "reshape" | "contiguous" | "max_pool2d":
                 return spike
             case "mean":
                 return spike * result.numel() / int(args[0].numel())

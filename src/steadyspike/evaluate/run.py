@@ -48,8 +48,10 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
         load_weights(run_folder / "model.safetensors", model.eval(), remedy)
         rates, membranes = FiringRates(model, how.steps), Membranes(model, how.steps)
         operations = Operations(model, how.steps)
+        # As training scored it, and once more by modules that can be watched one by one.
+        score = evaluate(model, dataset, how)
         with rates.counted(), membranes.observed(), operations.counted(len(dataset.test)):
-            score = evaluate(model, dataset, how)
+            evaluate(model, dataset, replace(how, still=False))
         seeds[run.seed] = {
             "last": round(score.accuracy, 4),
             "best": round(history.best.accuracy, 4),

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from steadyspike.layer import spiking
 from steadyspike.neuron import LIF
 from steadyspike.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm
 from steadyspike.sequence import StepModule
+from steadyspike.synapse import StillCurrent, convolve
 
 NormName = Literal["osr", "per_step", "linear", "batch"]
 Norm = OSR | PerStepBatchNorm | LinearNorm | BatchNorm
@@ -68,14 +70,24 @@ class Layers:
                 return FlatBatchNorm(channels) if flat else BatchNorm(channels)
         raise ValueError(f"norm must be 'osr', 'per_step', 'linear' or 'batch', not {self.norm!r}")
 
-    def conv_norm(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> "ConvNorm":
-        return ConvNorm(convolution(inputs, outputs, kernel, stride), self.make_norm(outputs))
+    @property
+    def levels(self) -> int | None:
+        """Spikes are multiples of 1/levels: 1, or None with dropout, which scales them."""
+        return None if self.dropout else 1
+
+    def conv_norm(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, **sees: Any
+    ) -> "ConvNorm":
+        """A :class:`ConvNorm`; ``sees`` are its ``levels`` or ``frames``."""
+        conv = convolution(inputs, outputs, kernel, stride)
+        return ConvNorm(conv, self.make_norm(outputs), **sees)
 
     def spiking_conv(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, **sees: Any
     ) -> "SpikingConv":
+        """A :class:`SpikingConv`; ``sees`` are its ``levels`` or ``frames``."""
         conv = convolution(inputs, outputs, kernel, stride)
-        return SpikingConv(conv, self.make_norm(outputs), self.make_neuron())
+        return SpikingConv(conv, self.make_norm(outputs), self.make_neuron(), **sees)
 
     def spiking_linear(self, inputs: int, outputs: int) -> "SpikingLinear":
         linear = nn.Linear(inputs, outputs)
@@ -102,17 +114,6 @@ def per_step(layer: nn.Module, x: Tensor) -> Tensor:
     return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
-class PerStep(nn.Module):
-    """:func:`per_step` as a module."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        return per_step(self.layer, x)
-
-
 class FlatBatchNorm(BatchNorm):
     """:class:`~steadyspike.norm.BatchNorm` for currents (K, N, C)."""
 
@@ -122,31 +123,61 @@ class FlatBatchNorm(BatchNorm):
 
 
 class ConvNorm(nn.Module):
-    """Convolution, norm: spikes or currents (K, N, C, H, W) to currents (K, N, C', H', W')."""
+    """Convolution, norm: (K, N, C, H, W) to currents (K, N, C', H', W').
 
-    def __init__(self, conv: nn.Conv2d, norm: Norm) -> None:
+    Args:
+        conv, norm: its parts.
+        levels: of its inputs, as `steadyspike.synapse.convolve` says.
+        frames: whether its inputs are the frames, which may be the same at every step.
+    """
+
+    def __init__(
+        self, conv: nn.Conv2d, norm: Norm, levels: int | None = None, *, frames: bool = False
+    ) -> None:
         super().__init__()
         self.conv = conv
         self.norm = norm
+        self.levels = levels
+        self.still_current = StillCurrent() if frames else None
 
     def forward(self, x: Tensor) -> Tensor:
-        currents: Tensor = self.norm(per_step(self.conv, x))
-        return currents
+        y: Tensor = self.norm(_current(self, x).expand(len(x), -1, -1, -1, -1))
+        return y
 
 
 class SpikingConv(nn.Module):
-    """Convolution, norm, neurons: spikes (K, N, C, H, W) to spikes (K, N, C', H', W')."""
+    """Convolution, norm, neurons: (K, N, C, H, W) to spikes (K, N, C', H', W').
 
-    def __init__(self, conv: nn.Conv2d, norm: Norm, neuron: LIF) -> None:
+    Args:
+        conv, norm, neuron: its parts.
+        levels, frames: as :class:`ConvNorm`'s.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        norm: Norm,
+        neuron: LIF,
+        levels: int | None = None,
+        *,
+        frames: bool = False,
+    ) -> None:
         super().__init__()
         self.conv = conv
         self.norm = norm
         self.neuron = neuron
+        self.levels = levels
+        self.still_current = StillCurrent() if frames else None
 
-    def forward(self, spikes: Tensor) -> Tensor:
-        currents: Tensor = per_step(self.conv, spikes)
-        out: Tensor = self.neuron(self.norm(currents))
-        return out
+    def forward(self, x: Tensor) -> Tensor:
+        return spiking(self.norm, self.neuron, _current(self, x), len(x))
+
+
+def _current(layer: ConvNorm | SpikingConv, x: Tensor) -> Tensor:
+    if layer.still_current is None:
+        return convolve(layer.conv, x, layer.levels)
+    current: Tensor = layer.still_current(layer.conv, x)
+    return current
 
 
 class SpikingLinear(nn.Module):
@@ -159,8 +190,7 @@ class SpikingLinear(nn.Module):
         self.neuron = neuron
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.neuron(self.norm(self.linear(x)))
-        return out
+        return spiking(self.norm, self.neuron, self.linear(x), len(x))
 
 
 class StepDropout(StepModule):

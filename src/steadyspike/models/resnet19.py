@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from steadyspike.layer import spiking
 from steadyspike.models.blocks import (
     Layers,
     convolution,
@@ -12,6 +13,7 @@ from steadyspike.models.blocks import (
     per_step,
     residual_stages,
 )
+from steadyspike.synapse import convolve
 
 
 class BasicBlock(nn.Module):
@@ -23,17 +25,21 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, layers: Layers) -> None:
         super().__init__()
-        self.first = layers.spiking_conv(inputs, outputs, 3, stride)
+        self.first = layers.spiking_conv(inputs, outputs, 3, stride, levels=layers.levels)
         self.conv = convolution(outputs, outputs, 3)
+        self.levels = layers.levels
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else layers.conv_norm(inputs, outputs, 1, stride)
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else layers.conv_norm(inputs, outputs, 1, stride, levels=layers.levels)
+        )
         self.norm = layers.make_norm(outputs)
         self.neuron = layers.make_neuron()
 
     def forward(self, spikes: Tensor) -> Tensor:
-        currents = per_step(self.conv, self.first(spikes)) + self.shortcut(spikes)
-        out: Tensor = self.neuron(self.norm(currents))
-        return out
+        branch = convolve(self.conv, self.first(spikes), self.levels)
+        return spiking(self.norm, self.neuron, branch + self.shortcut(spikes), len(spikes))
 
 
 class ResNet19(nn.Module):
@@ -83,7 +89,7 @@ class ResNet19(nn.Module):
         def block(inputs: int, outputs: int, stride: int) -> nn.Module:
             return BasicBlock(inputs, outputs, stride, layers)
 
-        self.stem = layers.spiking_conv(in_channels, widths[0], 3)
+        self.stem = layers.spiking_conv(in_channels, widths[0], 3, frames=True)
         self.stages = residual_stages(block, widths, blocks)
         self.pool = nn.AvgPool2d(2)
         self.hidden = nn.Linear(widths[-1] * side**2, hidden_width)

@@ -27,10 +27,14 @@ class SEWBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, layers: Layers) -> None:
         super().__init__()
-        self.first = layers.spiking_conv(inputs, outputs, 3, stride)
-        self.second = layers.spiking_conv(outputs, outputs, 3)
+        self.first = layers.spiking_conv(inputs, outputs, 3, stride, levels=layers.levels)
+        self.second = layers.spiking_conv(outputs, outputs, 3, levels=layers.levels)
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else layers.spiking_conv(inputs, outputs, 1, stride)
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else layers.spiking_conv(inputs, outputs, 1, stride, levels=layers.levels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.second(self.first(x)) + self.shortcut(x)
@@ -58,10 +62,10 @@ class NFBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, layers: Layers) -> None:
         super().__init__()
-        self.first = PreActivation(
-            layers.make_neuron(), layers.conv_norm(inputs, outputs, 3, stride)
-        )
-        self.second = PreActivation(layers.make_neuron(), layers.conv_norm(outputs, outputs, 3))
+        first = layers.conv_norm(inputs, outputs, 3, stride, levels=layers.levels)
+        second = layers.conv_norm(outputs, outputs, 3, levels=layers.levels)
+        self.first = PreActivation(layers.make_neuron(), first)
+        self.second = PreActivation(layers.make_neuron(), second)
         same = inputs == outputs and stride == 1
         self.shortcut = nn.Identity() if same else layers.conv_norm(inputs, outputs, 1, stride)
 
@@ -128,7 +132,7 @@ class SEWResNet34(_ResNet34):
     block = SEWBlock
 
     def _make_stem(self, inputs: int, outputs: int, layers: Layers) -> SpikingConv:
-        return layers.spiking_conv(inputs, outputs, 7, 2)
+        return layers.spiking_conv(inputs, outputs, 7, 2, frames=True)
 
 
 class NFResNet34(_ResNet34):
@@ -143,4 +147,4 @@ class NFResNet34(_ResNet34):
     block = NFBlock
 
     def _make_stem(self, inputs: int, outputs: int, layers: Layers) -> ConvNorm:
-        return layers.conv_norm(inputs, outputs, 7, 2)
+        return layers.conv_norm(inputs, outputs, 7, 2, frames=True)

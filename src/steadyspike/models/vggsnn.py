@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from steadyspike.models.blocks import (
     Layers,
-    PerStep,
     SpikingLinear,
     StepDropout,
     initialize_convolutions,
 )
+from steadyspike.synapse import AveragePool
 
 WIDTHS = (64, 128, "P", 256, 256, "P", 512, 512, "P", 512, 512)
 HEAD_WIDTHS = (1024, 1024)
@@ -55,12 +55,15 @@ class VGGSNN(nn.Module):
             raise ValueError(f"head must be 'linear' or 'gesture', not {head!r}")
         features: list[nn.Module] = []
         channels = in_channels
+        sees: dict[str, Any] = {"frames": True}
         for width in widths:
             if width == "P":
-                features.append(PerStep(nn.AvgPool2d(2)))
+                features.append(AveragePool())
+                if sees.get("levels"):  # means over four spikes
+                    sees = {"levels": 4 * sees["levels"]}
             elif isinstance(width, int) and width > 0:
-                features.append(layers.spiking_conv(channels, width, 3))
-                channels = width
+                features.append(layers.spiking_conv(channels, width, 3, **sees))
+                channels, sees = width, {"levels": layers.levels}
             else:
                 raise ValueError(f"a width must be a positive integer or 'P', not {width!r}")
         self.features = nn.Sequential(*features)

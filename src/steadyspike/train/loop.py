@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from steadyspike.data import Dataset
 from steadyspike.data.loading import batches, epoch_order
-from steadyspike.data.presenting import frame_shape, training_clip
+from steadyspike.data.presenting import frame_shape, holds_clips, training_clip
 from steadyspike.errors import UserError
 from steadyspike.evaluate.accuracy import Presentation, evaluate
 from steadyspike.experiment import Experiment
@@ -94,6 +94,7 @@ class Trainer:
             lr=options.learning_rate,
             momentum=options.momentum,
             weight_decay=options.weight_decay,
+            fused=True,  # one call over all parameters
         )
         self.batches = math.ceil(len(dataset.train) / options.batch)
         self.epoch, self.batch = 0, 0  # finished epochs, and batches of the one in progress
@@ -192,7 +193,8 @@ class Trainer:
         scores = torch.zeros(2, dtype=torch.float64, device=device)  # loss, correct
         votes: Tensor | float = 0.0
         self.optimizer.zero_grad(set_to_none=True)
-        with sequence(self.model, steps=options.steps, share=share):
+        still = not holds_clips(self.dataset)
+        with sequence(self.model, steps=options.steps, share=share, still=still):
             for chunk in clip.split(options.chunk):  # (K, N, C, H, W)
                 with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
                     logits = self.model(chunk)

@@ -1,0 +1,88 @@
+"""A layer's operations on its currents, fused: each input read once, each output written once.
+
+A layer's step is: moments of the currents; charge, u = scale x + shift + leak reset(u before);
+fire, where u reaches the threshold. Its gradient is two passes, `grad_sums` and `grad_input`. They
+are apart where a statistic of the whole layer stands between them, which may have to be put
+together from several processes.
+
+Three modules hold the same functions: `reference` in plain torch, `cpu` in C, `cuda` in Triton.
+Tensors of K steps are (K, N, C, ...), of one step (N, C, ...), each step preferably channels last.
+Currents x, gradients and spikes are float32 or bfloat16, all else float32; the reference takes
+float64 too. What is kept of a step is u before the reset: the reset is done by the next charge.
+
+``moments(x)``
+    mean and biased variance of each step and channel, two (K, C).
+``charge(x, scale, shift, before, threshold, leak, zero_reset, out, statistics, spikes, fire_at)``
+    one step: ``out`` = scale x + shift + leak r, with scale and shift (C,) or None for x as it is;
+    r = ``before`` below its ``threshold`` (a scalar), else 0 or before - threshold; None for the
+    first step. With ``statistics`` gives (2,), the mean of out and the sum of its squared
+    deviations from it. With ``spikes`` also writes out >= ``fire_at`` there.
+``fire(u, threshold, out)``
+    one step: ``out`` = 1 where u >= threshold (a scalar), else 0.
+``grad_sums(grad, u, thresholds, slope, x, mean, std)``
+    Σ g and Σ g Î of each step and channel, two (K, C), with Î = (x - mean) / std and
+    g = grad k σ(k (u - θ)) (1 - σ(k (u - θ))); without u, g = grad.
+``grad_input(grad, u, thresholds, slope, x, mean, std, a, b, c)``
+    a g + b + c Î in x's type, with a, b, c (K, C); without x, g.
+``pack(x, levels)``, ``unpack(packed, levels, dtype)``
+    multiples of 1/levels, up to 255/levels, as bytes and back.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+SWITCH = "STEADYSPIKE_KERNELS"  # "off" for plain torch everywhere
+
+_disabled = False
+
+
+def backend(x: Tensor) -> ModuleType | None:
+    """The kernels for a tensor's type and device; None where only plain torch serves."""
+    if _disabled or x.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    return _of_device(x.device.type)
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Within the body plain torch does everything, to compare with."""
+    global _disabled
+    before, _disabled = _disabled, True
+    try:
+        yield
+    finally:
+        _disabled = before
+
+
+@cache
+def _of_device(device: str) -> ModuleType | None:
+    if os.environ.get(SWITCH) == "off":
+        return None
+    if device == "cpu":
+        from steadyspike.kernels import compiled, cpu
+
+        try:
+            for bfloat16 in (False, True):
+                compiled.library(bfloat16)
+        except compiled.NoCompiler as error:
+            print(
+                f"steadyspike: note: no fused kernels: {error}; training is slower and rounds "
+                "otherwise. Debian and Ubuntu: install gcc and libc6-dev",
+                file=sys.stderr,
+            )
+            return None
+        return cpu
+    if device == "cuda":
+        try:
+            from steadyspike.kernels import cuda
+        except ImportError:  # no Triton
+            return None
+        return cuda
+    return None

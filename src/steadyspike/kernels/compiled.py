@@ -1,0 +1,103 @@
+"""cpu.c as a shared library: compiled once by the machine's C compiler, then found again."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_name("cpu.c")
+COMPILERS = ("cc", "gcc", "clang")
+# No contraction and no reassociation: any compiler and any vector width give the same bits.
+FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+VECTORS = {"x86_64": ("-mavx2",), "AMD64": ("-mavx2",)}  # as the pins ask of an x86-64 machine
+
+
+class NoCompiler(Exception):
+    """The library cannot be made here; says why."""
+
+
+@cache
+def library(bfloat16: bool) -> ctypes.CDLL:
+    """The kernels for float32 currents, or for those in bfloat16.
+
+    Raises:
+        NoCompiler: none is installed, or it fails.
+    """
+    # torch's own threads serve: two pools would get in each other's way.
+    runtime = _torch_openmp()
+    if runtime is not None:
+        ctypes.CDLL(str(runtime), mode=ctypes.RTLD_GLOBAL)
+    compiler = next((found for found in map(shutil.which, COMPILERS) if found), None)
+    if compiler is None:
+        raise NoCompiler(f"none of {', '.join(COMPILERS)} is installed")
+    flags = (
+        *FLAGS,
+        *VECTORS.get(platform.machine(), ()),
+        *(("-fopenmp",) if runtime is not None else ()),
+        *(("-DBFLOAT16",) if bfloat16 else ()),
+    )
+    key = hashlib.sha256(
+        b"\0".join([SOURCE.read_bytes(), _version(compiler), *map(str.encode, flags)])
+    ).hexdigest()
+    name = f"kernels-{key[:16]}.so"
+    own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "steadyspike")
+    content = None if (own / name).exists() else _compile(compiler, flags)
+    try:
+        return _load(own / name, content)
+    except OSError:  # it may not be written, or not be executed from
+        content = content or _compile(compiler, flags)
+        return _load(Path(tempfile.mkdtemp(prefix="steadyspike-"), name), content)
+
+
+def _load(path: Path, content: bytes | None) -> ctypes.CDLL:
+    """The library at ``path``, written there first if there is content."""
+    if content is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Several processes may do this at once: each has a name of its own until it is whole.
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(content)
+        Path(file.name).replace(path)
+    return ctypes.CDLL(str(path))
+
+
+def _compile(compiler: str, flags: tuple[str, ...]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        unlinked, linked = Path(folder, "cpu.o"), Path(folder, "cpu.so")
+        # Linked without -fopenmp, its calls are answered by the runtime that is loaded already.
+        for command in (
+            [compiler, *flags, "-c", str(SOURCE), "-o", str(unlinked)],
+            [compiler, "-shared", str(unlinked), "-o", str(linked), "-lm"],
+        ):
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise NoCompiler(f"{compiler}: {error}") from error
+            if done.returncode:
+                said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+                raise NoCompiler(f"{compiler}: {said[0]}")
+        return linked.read_bytes()
+
+
+@cache
+def _version(compiler: str) -> bytes:
+    try:
+        return subprocess.run([compiler, "--version"], capture_output=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoCompiler(f"{compiler}: {error}") from error
+
+
+def _torch_openmp() -> Path | None:
+    """The OpenMP library that torch brings along, where it is GNU's, which cc's calls fit."""
+    folder = Path(torch.__file__).parent
+    if sys.platform != "linux":
+        return None
+    places = (folder / "lib", folder.parent / "torch.libs")
+    return next((path for place in places for path in sorted(place.glob("libgomp*.so*"))), None)

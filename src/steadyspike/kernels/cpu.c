@@ -1,0 +1,312 @@
+/* The layer kernels on a CPU. Meanings and shapes: __init__.py.
+ *
+ * A step's tensor is R rows (batch and place) of C channels. Every input is read from memory once
+ * and every output written once: rows come in blocks that fit the first cache, and what needs two
+ * looks (a mean, then deviations from it) takes the second at the block.
+ *
+ * The same bits everywhere: blocks depend on the shape alone, never on the number of threads, and
+ * are put together in order. Compiled without contraction or reassociation of floats, vectors of
+ * any width compute the same, since all loops are over independent lanes.
+ *
+ * Compiled once for float currents, and once with -DBFLOAT16 for those in bfloat16.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef BFLOAT16
+typedef uint16_t real;
+static inline float load(real h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+static inline real store(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16; /* to nearest, ties to even */
+    return (real)(x != x ? (bits >> 16) | 0x40u : rounded);
+}
+#else
+typedef float real;
+static inline float load(real x) { return x; }
+static inline real store(float x) { return x; }
+#endif
+
+enum { BLOCK = 8192, LANES = 16 }; /* floats of a block: 32 KiB; lanes of a sum over a layer */
+
+static int64_t rows_of_block(int64_t C) { return C < BLOCK ? BLOCK / C : 1; }
+static int64_t blocks_of(int64_t R, int64_t C) {
+    int64_t rows = rows_of_block(C);
+    return (R + rows - 1) / rows;
+}
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Floats and doubles that the functions below want as scratch, for K steps. */
+int64_t scratch_floats(int64_t K, int64_t R, int64_t C) { return 2 * K * blocks_of(R, C) * C; }
+
+/* Small work is not worth waking a thread. */
+#define PARALLEL(elements) omp parallel for schedule(static) num_threads(threads) \
+    if (threads > 1 && (elements) > 4 * BLOCK)
+#define PRAGMA(x) _Pragma(#x)
+#define DO_PARALLEL(elements) PRAGMA_(PARALLEL(elements))
+#define PRAGMA_(x) PRAGMA(x)
+
+/* mean, var (K, C) of x (K, R, C); scratch as scratch_floats says. */
+void moments(const real *restrict x, int64_t K, int64_t R, int64_t C, float *restrict mean,
+             float *restrict var, float *restrict scratch, int threads) {
+    int64_t rows = rows_of_block(C), blocks = blocks_of(R, C);
+    DO_PARALLEL(K * R * C)
+    for (int64_t i = 0; i < K * blocks; i++) {
+        int64_t first = i % blocks * rows, n = least(rows, R - first);
+        const real *restrict p = x + (i / blocks * R + first) * C;
+        float *restrict m = scratch + 2 * i * C, *restrict s = m + C;
+        memset(m, 0, 2 * C * sizeof(float));
+        int64_t r = 0;
+        for (; r + 4 <= n; r += 4) {
+            const real *a = p + r * C, *b = a + C, *c = b + C, *d = c + C;
+            for (int64_t j = 0; j < C; j++)
+                m[j] += (load(a[j]) + load(b[j])) + (load(c[j]) + load(d[j]));
+        }
+        for (; r < n; r++)
+            for (int64_t j = 0; j < C; j++) m[j] += load(p[r * C + j]);
+        for (int64_t j = 0; j < C; j++) m[j] /= (float)n;
+        for (r = 0; r + 2 <= n; r += 2) {
+            const real *a = p + r * C, *b = a + C;
+            for (int64_t j = 0; j < C; j++) {
+                float d = load(a[j]) - m[j], e = load(b[j]) - m[j];
+                s[j] += d * d + e * e;
+            }
+        }
+        for (; r < n; r++)
+            for (int64_t j = 0; j < C; j++) {
+                float d = load(p[r * C + j]) - m[j];
+                s[j] += d * d;
+            }
+    }
+    DO_PARALLEL(K * blocks * C)
+    for (int64_t i = 0; i < K * C; i++) { /* Chan's combination, block by block */
+        int64_t k = i / C, j = i % C;
+        double whole = 0, squares = 0, count = 0;
+        for (int64_t b = 0; b < blocks; b++) {
+            const float *m = scratch + 2 * (k * blocks + b) * C;
+            double n = (double)least(rows, R - b * rows), d = m[j] - whole;
+            squares += m[C + j] + d * d * (count * n / (count + n));
+            whole += d * (n / (count + n));
+            count += n;
+        }
+        mean[i] = (float)whole;
+        var[i] = (float)(R ? squares / count : 0);
+    }
+}
+
+typedef float lanes __attribute__((vector_size(LANES * 4)));
+
+/* Mean and sum of squared deviations of n floats in the first cache. */
+static void spread(const float *restrict p, int64_t n, double *mean, double *squares) {
+    lanes sum = {0}, v;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        memcpy(&v, p + i, sizeof v);
+        sum += v;
+    }
+    double total = 0;
+    for (int l = 0; l < LANES; l++) total += sum[l];
+    for (int64_t t = i; t < n; t++) total += p[t];
+    float m = (float)(total / (double)n);
+    lanes square = {0};
+    for (i = 0; i + LANES <= n; i += LANES) {
+        memcpy(&v, p + i, sizeof v);
+        v -= m;
+        square += v * v;
+    }
+    double s = 0, off = total - (double)m * (double)n; /* m is rounded */
+    for (int l = 0; l < LANES; l++) s += square[l];
+    for (; i < n; i++) s += (double)(p[i] - m) * (p[i] - m);
+    *mean = total / (double)n;
+    *squares = s - off * off / (double)n;
+}
+
+/* One step: out (R, C) = scale x + shift + leak reset(before). scale and shift, before, spikes and
+ * statistics (2,) may be NULL; scratch: 2 doubles a block. */
+void charge(const real *restrict x, const float *restrict scale, const float *restrict shift,
+            const float *restrict before, const float *restrict threshold, float leak,
+            int zero_reset, float *restrict out, real *restrict spikes, float fire_at,
+            double *restrict statistics, double *restrict scratch, int64_t R, int64_t C,
+            int threads) {
+    int64_t rows = rows_of_block(C), blocks = blocks_of(R, C);
+    float theta = before ? *threshold : 0, away = zero_reset ? 0 : 1;
+    real one = store(1), zero = store(0);
+    DO_PARALLEL(R * C)
+    for (int64_t i = 0; i < blocks; i++) {
+        int64_t first = i * rows, n = least(rows, R - first);
+        for (int64_t r = first; r < first + n; r++) {
+            const real *restrict p = x + r * C;
+            float *restrict u = out + r * C;
+            if (scale)
+                for (int64_t j = 0; j < C; j++) u[j] = load(p[j]) * scale[j] + shift[j];
+            else
+                for (int64_t j = 0; j < C; j++) u[j] = load(p[j]);
+            if (before) {
+                const float *restrict b = before + r * C;
+                for (int64_t j = 0; j < C; j++) {
+                    float left = (b[j] - theta) * away;
+                    u[j] += leak * (b[j] >= theta ? left : b[j]);
+                }
+            }
+            if (spikes) {
+                real *restrict s = spikes + r * C;
+                for (int64_t j = 0; j < C; j++) s[j] = u[j] >= fire_at ? one : zero;
+            }
+        }
+        if (statistics) spread(out + first * C, n * C, scratch + 2 * i, scratch + 2 * i + 1);
+    }
+    if (!statistics) return;
+    double whole = 0, squares = 0, count = 0;
+    for (int64_t b = 0; b < blocks; b++) {
+        double n = (double)(least(rows, R - b * rows) * C), d = scratch[2 * b] - whole;
+        squares += scratch[2 * b + 1] + d * d * (count * n / (count + n));
+        whole += d * (n / (count + n));
+        count += n;
+    }
+    statistics[0] = whole;
+    statistics[1] = squares > 0 || squares != squares ? squares : 0;
+}
+
+/* out = 1 where u >= threshold, else 0, of n values. */
+void fire(const float *restrict u, const float *restrict threshold, real *restrict out, int64_t n,
+          int threads) {
+    float theta = *threshold;
+    real one = store(1), zero = store(0);
+    DO_PARALLEL(n)
+    for (int64_t b = 0; b < (n + BLOCK - 1) / BLOCK; b++)
+        for (int64_t i = b * BLOCK; i < least(n, (b + 1) * BLOCK); i++)
+            out[i] = u[i] >= theta ? one : zero;
+}
+
+/* k s (1 - s), s = 1 / (1 + exp(-k x)): the same for x and -x, so exp(-|k x|) serves. */
+static inline float surrogate(float x, float slope) {
+    float z = fabsf(slope * x);
+    z = z > 80.0f ? 80.0f : z; /* a NaN stays one */
+    float magic = 12582912.0f, n = z * 1.44269504f + magic; /* rounds: 1.5 * 2^23 */
+    int32_t bits;
+    memcpy(&bits, &n, 4);
+    n -= magic;
+    float r = n * 0.693145752f - z; /* -z + n log 2, in two parts */
+    r += n * 1.42860677e-6f;
+    float e = 1.0f / 720.0f; /* exp(r), |r| <= log(2) / 2 */
+    e = e * r + 1.0f / 120.0f;
+    e = e * r + 1.0f / 24.0f;
+    e = e * r + 1.0f / 6.0f;
+    e = e * r + 0.5f;
+    e = e * r + 1.0f;
+    e = e * r + 1.0f;
+    bits = (127 + 0x4b400000 - bits) << 23; /* 2^-n */
+    float power;
+    memcpy(&power, &bits, 4);
+    e *= power;
+    return slope * e / ((1.0f + e) * (1.0f + e));
+}
+
+/* sum and dot (K, C): sums of g and of g (x - mean) / std, where g is grad (K, R, C), times the
+ * surrogate at u - threshold if u is not NULL. scratch as scratch_floats says. */
+void grad_sums(const real *restrict grad, const float *restrict u,
+               const float *restrict thresholds, float slope, const real *restrict x,
+               const float *restrict mean, const float *restrict std, float *restrict sum,
+               float *restrict dot, float *restrict scratch, int64_t K, int64_t R, int64_t C,
+               int threads) {
+    int64_t rows = rows_of_block(C), blocks = blocks_of(R, C);
+    DO_PARALLEL(K * R * C)
+    for (int64_t i = 0; i < K * blocks; i++) {
+        int64_t k = i / blocks, first = i % blocks * rows, n = least(rows, R - first);
+        int64_t at = (k * R + first) * C;
+        const float *restrict centre = mean + k * C;
+        float *restrict s = scratch + 2 * i * C, *restrict t = s + C;
+        memset(s, 0, 2 * C * sizeof(float));
+        float theta = u ? thresholds[k] : 0;
+        for (int64_t r = 0; r < n; r++) {
+            const real *restrict p = grad + at + r * C, *restrict q = x + at + r * C;
+            if (u) {
+                const float *restrict v = u + at + r * C;
+                for (int64_t j = 0; j < C; j++) {
+                    float g = load(p[j]) * surrogate(v[j] - theta, slope);
+                    s[j] += g;
+                    t[j] += g * (load(q[j]) - centre[j]);
+                }
+            } else
+                for (int64_t j = 0; j < C; j++) {
+                    float g = load(p[j]);
+                    s[j] += g;
+                    t[j] += g * (load(q[j]) - centre[j]);
+                }
+        }
+    }
+    DO_PARALLEL(K * blocks * C)
+    for (int64_t i = 0; i < K * C; i++) {
+        double a = 0, b = 0;
+        for (int64_t block = 0; block < blocks; block++) {
+            const float *s = scratch + 2 * (i / C * blocks + block) * C;
+            a += s[i % C];
+            b += s[C + i % C];
+        }
+        sum[i] = (float)a;
+        dot[i] = (float)(b / std[i]);
+    }
+}
+
+/* out (K, R, C) = a g + b + c (x - mean) / std with g as above and a, b, c (K, C); x may be NULL,
+ * and then out = g. scratch: K C floats. */
+void grad_input(const real *restrict grad, const float *restrict u,
+                const float *restrict thresholds, float slope, const real *restrict x,
+                const float *restrict mean, const float *restrict std, const float *restrict a,
+                const float *restrict b, const float *restrict c, real *restrict out,
+                float *restrict scratch, int64_t K, int64_t R, int64_t C, int threads) {
+    int64_t rows = rows_of_block(C), blocks = blocks_of(R, C);
+    if (x)
+        for (int64_t i = 0; i < K * C; i++) scratch[i] = c[i] / std[i];
+    DO_PARALLEL(K * R * C)
+    for (int64_t i = 0; i < K * blocks; i++) {
+        int64_t k = i / blocks, first = i % blocks * rows, n = least(rows, R - first);
+        float theta = u ? thresholds[k] : 0;
+        for (int64_t r = 0; r < n; r++) {
+            int64_t at = (k * R + first + r) * C;
+            const real *restrict p = grad + at;
+            const float *restrict v = u + at;
+            real *restrict o = out + at;
+            if (x) {
+                const real *restrict q = x + at;
+                const float *restrict aa = a + k * C, *restrict bb = b + k * C;
+                const float *restrict cc = scratch + k * C, *restrict centre = mean + k * C;
+                if (u)
+                    for (int64_t j = 0; j < C; j++) {
+                        float g = load(p[j]) * surrogate(v[j] - theta, slope);
+                        o[j] = store((aa[j] * g + bb[j]) + cc[j] * (load(q[j]) - centre[j]));
+                    }
+                else
+                    for (int64_t j = 0; j < C; j++)
+                        o[j] = store((aa[j] * load(p[j]) + bb[j]) +
+                                     cc[j] * (load(q[j]) - centre[j]));
+            } else
+                for (int64_t j = 0; j < C; j++)
+                    o[j] = u ? store(load(p[j]) * surrogate(v[j] - theta, slope)) : p[j];
+        }
+    }
+}
+
+/* Multiples of 1 / levels as bytes, and back. */
+void pack(const real *restrict x, uint8_t *restrict out, float levels, int64_t n, int threads) {
+    DO_PARALLEL(n)
+    for (int64_t b = 0; b < (n + BLOCK - 1) / BLOCK; b++)
+        for (int64_t i = b * BLOCK; i < least(n, (b + 1) * BLOCK); i++)
+            out[i] = (uint8_t)(int32_t)(load(x[i]) * levels + 0.5f);
+}
+
+void unpack(const uint8_t *restrict packed, real *restrict out, float levels, int64_t n,
+            int threads) {
+    DO_PARALLEL(n)
+    for (int64_t b = 0; b < (n + BLOCK - 1) / BLOCK; b++)
+        for (int64_t i = b * BLOCK; i < least(n, (b + 1) * BLOCK); i++)
+            out[i] = store((float)(int32_t)packed[i] / levels);
+}

@@ -1,0 +1,109 @@
+"""The kernels in plain torch, for any device and type: what the others are tested against."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _along(per_channel: Tensor, x: Tensor) -> Tensor:
+    """(K, C) to broadcast along (K, N, C, ...)."""
+    return per_channel.reshape(*per_channel.shape[:-1], 1, -1, *[1] * (x.dim() - 3))
+
+
+def _over(x: Tensor) -> list[int]:
+    return [dim for dim in range(x.dim()) if dim not in (0, 2)]
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    x = _wide(x)
+    count = max(math.prod(x.shape[dim] for dim in _over(x)), 1)
+    mean = x.sum(_over(x)) / count
+    return mean, (x - _along(mean, x)).square().sum(_over(x)) / count
+
+
+def charge(
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    before: Tensor | None,
+    threshold: Tensor | None,
+    *,
+    leak: float,
+    zero_reset: bool,
+    out: Tensor,
+    statistics: bool,
+    spikes: Tensor | None = None,
+    fire_at: float | None = None,
+) -> Tensor | None:
+    u = _wide(x)
+    if scale is not None and shift is not None:
+        places = (1, -1, *[1] * (x.dim() - 2))
+        u = u * scale.view(places) + shift.view(places)
+    if before is not None and threshold is not None:
+        after = torch.zeros_like(before) if zero_reset else before - threshold
+        u = u + leak * torch.where(before >= threshold, after, before)
+    out.copy_(u)
+    if spikes is not None and fire_at is not None:
+        spikes.copy_(out >= fire_at)
+    if not statistics:
+        return None
+    mean = out.sum() / max(out.numel(), 1)
+    return torch.stack([mean, (out - mean).square().sum()])
+
+
+def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
+    out.copy_(u >= threshold)
+
+
+def _surrogate(grad: Tensor, u: Tensor | None, thresholds: Tensor, slope: float) -> Tensor:
+    if u is None:
+        return _wide(grad)
+    sigma = torch.sigmoid(slope * (u - thresholds.reshape(-1, *[1] * (u.dim() - 1))))
+    return _wide(grad) * (slope * sigma * (1 - sigma))
+
+
+def grad_sums(
+    grad: Tensor,
+    u: Tensor | None,
+    thresholds: Tensor,
+    slope: float,
+    x: Tensor,
+    mean: Tensor,
+    std: Tensor,
+) -> tuple[Tensor, Tensor]:
+    g = _surrogate(grad, u, thresholds, slope)
+    normalized = (_wide(x) - _along(mean, x)) / _along(std, x)
+    return g.sum(_over(x)), (g * normalized).sum(_over(x))
+
+
+def grad_input(
+    grad: Tensor,
+    u: Tensor | None,
+    thresholds: Tensor,
+    slope: float,
+    x: Tensor | None,
+    mean: Any,
+    std: Any,
+    a: Any,
+    b: Any,
+    c: Any,
+) -> Tensor:
+    g = _surrogate(grad, u, thresholds, slope)
+    if x is None:
+        return g.to(grad.dtype)
+    normalized = (_wide(x) - _along(mean, x)) / _along(std, x)
+    return (_along(a, x) * g + _along(b, x) + _along(c, x) * normalized).to(x.dtype)
+
+
+def pack(x: Tensor, levels: int) -> Tensor:
+    return (x * levels).round().to(torch.uint8)
+
+
+def unpack(packed: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
+    return packed.to(dtype) / levels
