@@ -133,7 +133,7 @@ class _Norm(StepModule):
     def statistics(
         self, x: Tensor, moments: Callable[[Tensor], tuple[Tensor, ...]] = _moments
     ) -> tuple[Tensor, ...]:
-        """m and s by which currents (K, N, C, ...) are normalized; in training μ[t], √(σ²[t]+ε) too.
+        """What normalizes currents (K, N, C, ...): m and s, and in training μ[t] and √(σ²[t] + ε).
 
         In training the K steps count as presented, and their moments are noted for the running
         statistics. Each is (K, C), or (C,) where all steps have the same.

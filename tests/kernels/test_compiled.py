@@ -1,0 +1,72 @@
+"""The library is compiled once, whole or not at all, and its absence is told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiny import environment
+
+SCRIPT = """
+import torch
+from steadyspike import kernels
+backend = kernels.backend(torch.zeros(1))
+print(backend and backend.__name__)
+print(kernels.backend(torch.zeros(1)) is backend)
+"""
+
+
+def run(**variables: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.splitlines()[1] == "True"
+    return out.splitlines()[0], err
+
+
+@pytest.mark.parametrize("count", [2])
+def test_two_at_once(count: int, tmp_path: Path) -> None:
+    started = [run(XDG_CACHE_HOME=str(tmp_path)) for _ in range(count)]
+    assert [ended(process) for process in started] == [("steadyspike.kernels.cpu", "")] * count
+    made = sorted((tmp_path / "steadyspike").iterdir())
+    assert len(made) == 2  # for float32 and bfloat16, nothing temporary
+    stamps = [path.stat().st_mtime_ns for path in made]
+    ended(run(XDG_CACHE_HOME=str(tmp_path)))
+    assert [path.stat().st_mtime_ns for path in made] == stamps
+
+
+def test_no_place_to_keep_it(tmp_path: Path) -> None:
+    """A home that cannot be written: a temporary folder serves."""
+    (tmp_path / "file").touch()
+    name, err = ended(run(XDG_CACHE_HOME=str(tmp_path / "file"), TMPDIR=str(tmp_path)))
+    assert (name, err) == ("steadyspike.kernels.cpu", "")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_compiler(broken: bool, tmp_path: Path) -> None:
+    if broken:
+        compiler = tmp_path / "cc"
+        compiler.write_text("#!/bin/sh\necho 'cannot find -lc' >&2\nexit 1\n")
+        compiler.chmod(0o755)
+    name, err = ended(run(PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache")))
+    assert name == "None"
+    assert len(err.splitlines()) == 1
+    assert "install gcc" in err
+    assert ("cannot find -lc" if broken else "cc, gcc, clang") in err
+    assert not list(tmp_path.glob("cache/**/*.so"))
+
+
+def test_switched_off() -> None:
+    assert ended(run(STEADYSPIKE_KERNELS="off")) == ("None", "")
+    assert "STEADYSPIKE_KERNELS" not in os.environ
