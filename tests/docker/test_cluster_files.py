@@ -1,6 +1,7 @@
 """The files for Slurm and Kubernetes: valid, consistent, and training when a shell runs them."""
 
 import copy
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
-from tiny import command, contents, environment, free_port, make_project
+from tiny import contents, environment, free_port, make_project
 
 REPOSITORY = Path(__file__).parents[2]
 SLURM = REPOSITORY / "docker/slurm.sbatch"
@@ -270,51 +271,63 @@ def test_a_time_limit_ends_in_the_queue(tmp_path: Path, status: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("alone")
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two nodes of Slurm have trained."""
+    root = tmp_path_factory.mktemp("slurm")
     make_project(root)
-    assert command(root, "train", "tiny").returncode == 0
+    both = 'while [ "${1#--}" != "$1" ]; do shift; done; "$@" & "$@" & wait -n && wait -n'
+    _, told = (job := submit(root, "tiny", srun=both)).communicate(timeout=240)
+    assert job.returncode == 0, told
     return root
 
 
-def trained_alike(root: Path, alone: Path) -> None:
-    """All files of a run by one process, and its first epoch to rounding."""
-    ours, theirs = contents(root / "runs"), contents(alone / "runs")
-    assert ours.keys() == theirs.keys()
-    first, expected = (
-        [float(number) for number in run["tiny/history.csv"].decode().splitlines()[1].split(",")]
-        for run in (ours, theirs)
-    )
-    assert first == pytest.approx(expected, rel=1e-3)
+def test_two_nodes_of_slurm_train_together(two_nodes: Path) -> None:
+    told = json.loads((two_nodes / "runs/tiny/environment.json").read_text())
+    assert told["processes"] == 2
+    assert (two_nodes / "runs/tiny/model.safetensors").is_file()
+    assert not (two_nodes / "runs/tiny/checkpoint.pt").exists()
 
 
-def test_two_nodes_of_slurm_train_what_one_process_does(tmp_path: Path, alone: Path) -> None:
-    make_project(tmp_path)
-    both = 'while [ "${1#--}" != "$1" ]; do shift; done; "$@" & "$@" & wait -n && wait -n'
-    _, told = (job := submit(tmp_path, "tiny", srun=both)).communicate(timeout=240)
-    assert job.returncode == 0, told
-    trained_alike(tmp_path, alone)
+def processes(pid: int) -> list[int]:
+    """A process and all that it has started, as a container that is lost takes them with it."""
+    children = [
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in thread.read_text().split()
+    ]
+    return [pid, *(below for child in children for below in processes(child))]
 
 
-def test_two_pods_train_what_one_process_does(tmp_path: Path, alone: Path) -> None:
+def test_a_lost_first_pod_comes_back(tmp_path: Path, two_nodes: Path) -> None:
+    """The others end with it and are started again; the result is that of Slurm's nodes."""
     make_project(tmp_path)
     (train,) = pod()["containers"]
     script = train["args"][0].replace(":29400", f":{free_port()}")
     more = variables(train) | {"FIRST": "localhost", "EXPERIMENT": "tiny"}
     more["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    pods = [
-        subprocess.Popen(
-            [*train["command"], script],
-            cwd=tmp_path,
-            env=environment(JOB_COMPLETION_INDEX=str(index), **more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    for one in pods:
-        out, told = one.communicate(timeout=240)
-        assert one.returncode == 0, told
-        assert "shared memory" in out
-    trained_alike(tmp_path, alone)
+    log = (tmp_path / "log").open("w")
+
+    def start(index: int) -> "subprocess.Popen[bytes]":
+        own = environment(JOB_COMPLETION_INDEX=str(index), **more)
+        line = [*train["command"], script]
+        return subprocess.Popen(line, cwd=tmp_path, env=own, stdout=log, stderr=log)
+
+    pods = [start(0), start(1)]
+    give_up, lost, starts = time.monotonic() + 240, False, 2
+    while any(one.poll() != 0 for one in pods):
+        assert time.monotonic() < give_up, (tmp_path / "log").read_text()
+        if not lost and (tmp_path / "runs/tiny/checkpoint.pt").exists():
+            lost = True
+            for process in processes(pods[0].pid):
+                os.kill(process, signal.SIGKILL)
+        for index, one in enumerate(pods):  # restartPolicy: OnFailure
+            if one.poll():
+                pods[index], starts = start(index), starts + 1
+        time.sleep(0.1)
+    assert lost
+    assert starts > 2
+    ours, theirs = contents(tmp_path / "runs"), contents(two_nodes / "runs")
+    assert ours.keys() == theirs.keys()
+    for name in ("model.safetensors", "best.safetensors", "history.csv"):
+        assert ours[f"tiny/{name}"] == theirs[f"tiny/{name}"], name
+    assert "shared memory" in (tmp_path / "log").read_text()
