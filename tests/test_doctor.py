@@ -19,6 +19,7 @@ from steadyspike.doctor import experiments, framework, gpu, machine, project, ta
 from steadyspike.doctor.brief import brief
 from steadyspike.doctor.finding import Finding, looked_at, size
 from steadyspike.doctor.gpu import Driver, Gpu, ask_driver, driver_findings, why_none
+from steadyspike.kernels import compiled
 from tiny import command, environment, refused, write_data, write_params
 
 TOPICS = [
@@ -27,6 +28,7 @@ TOPICS = [
     "torch",
     "CPU",
     "C compiler",
+    "CPU kernels",
     "memory",
     "shared memory",
     "checkout",
@@ -46,7 +48,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module, name in ((gpu, "SYS"), (gpu, "ROOT"), (machine, "CGROUP")):
         monkeypatch.setattr(module, name, tmp_path / "none")
     monkeypatch.setattr(gpu, "PROC", tmp_path / "none")
-    for variable in ("KUBERNETES_SERVICE_HOST", "CUDA_VISIBLE_DEVICES", "STEADYSPIKE_DATA", "CC"):
+    for variable in ("KUBERNETES_SERVICE_HOST", "CUDA_VISIBLE_DEVICES", "STEADYSPIKE_DATA"):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -288,20 +290,38 @@ def test_a_container_limits_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    compiler = tmp_path / "gcc"
-    compiler.write_text("#!/bin/sh\necho gcc 99\n")
-    compiler.chmod(0o755)
+    assert machine.COMPILERS == compiled.COMPILERS
+    gcc = tmp_path / "gcc"
+    gcc.write_text("#!/bin/sh\necho gcc 99\n")
+    gcc.chmod(0o755)
     (tmp_path / "Python.h").touch()
     monkeypatch.setattr(machine.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert told(machine.compiler()) == [("C compiler", "ok", f"{compiler}: gcc 99")]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert told(machine.compiler()) == [("C compiler", "ok", f"{gcc}: gcc 99")]
     (tmp_path / "Python.h").unlink()
-    assert told(machine.compiler())[0][1:] == ("note", f"{compiler}: gcc 99; Python.h is missing")
-    monkeypatch.setenv("CC", "/nothing/here")
-    assert machine.compiler()[0].found.startswith("/nothing/here does not answer")
-    monkeypatch.delenv("CC")
-    monkeypatch.setenv("PATH", "/nothing")
+    (finding,) = machine.compiler()
+    assert finding.state == "note"
+    assert "Python.h, which Triton needs, is missing" in finding.found
+    gcc.write_text("#!/bin/sh\nexit 4\n")
+    assert machine.compiler()[0].found.startswith(f"{gcc} does not answer")
+    gcc.unlink()
     assert told(machine.compiler()) == [("C compiler", "note", "none: no fused kernels")]
+
+
+def test_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(bfloat16: bool) -> None:
+        raise compiled.NoCompiler("cc: cannot find -lm")
+
+    with monkeypatch.context() as patch:
+        patch.setenv("STEADYSPIKE_KERNELS", "off")
+        assert told(framework.kernels()) == [("CPU kernels", "note", "STEADYSPIKE_KERNELS=off")]
+    monkeypatch.delenv("STEADYSPIKE_KERNELS", raising=False)
+    monkeypatch.setattr(compiled, "library", lambda bfloat16: None)
+    assert told(framework.kernels()) == [("CPU kernels", "ok", "compiled")]
+    monkeypatch.setattr(compiled, "library", fails)
+    (finding,) = framework.kernels()
+    assert (finding.state, finding.found) == ("note", "cc: cannot find -lm")
+    assert "rounds otherwise" in finding.advice
 
 
 def test_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def examine(params: Path) -> list[Finding]:
         *torch,
         *looked_at("CPU", machine.cpu),
         *looked_at("C compiler", machine.compiler),
+        *looked_at("CPU kernels", _kernels),
         *looked_at("memory", machine.memory),
         *looked_at("shared memory", lambda: _shared_memory(params)),
         *looked_at("disk", project.disks),
@@ -65,6 +66,12 @@ def _torch(driver: gpu.Driver) -> list[Finding]:
     from steadyspike.doctor.framework import torch_finding
 
     return torch_finding(driver)
+
+
+def _kernels() -> list[Finding]:
+    from steadyspike.doctor.framework import kernels
+
+    return kernels()
 
 
 def _experiments(params: Path, gpus: int) -> list[Finding]:

@@ -68,6 +68,22 @@ def _does_not_compute(index: int) -> str:
         return first_line(error)
 
 
+def kernels() -> list[Finding]:
+    """Whether the CPU kernels compile here, as training does when it first needs them."""
+    from steadyspike.kernels import SWITCH, compiled
+
+    advice = "trains all the same, slower, and rounds otherwise than the committed runs"
+    if os.environ.get(SWITCH) == "off":
+        advice += f"; unset {SWITCH} for them"
+        return [Finding("CPU kernels", "note", f"{SWITCH}=off", advice, {"compiled": False})]
+    try:
+        for bfloat16 in (False, True):
+            compiled.library(bfloat16)
+    except compiled.NoCompiler as error:
+        return [Finding("CPU kernels", "note", first_line(error), advice, {"compiled": False})]
+    return [Finding("CPU kernels", "ok", "compiled", facts={"compiled": True})]
+
+
 def determinism(shell: Mapping[str, str]) -> list[Finding]:
     """The settings that training makes, as they have come out; ``shell`` is what was set before."""
     if "torch" not in sys.modules:

@@ -13,6 +13,8 @@ from steadyspike.pins import CPU_PINS
 PROC, SHM, CGROUP = Path("/proc"), Path("/dev/shm"), Path("/sys/fs/cgroup")
 #: As many threads as each training process uses.
 THREADS = CPU_PINS["OMP_NUM_THREADS"]
+#: Those of `steadyspike.kernels.compiled`, which loads torch.
+COMPILERS = ("cc", "gcc", "clang")
 
 
 def cpu() -> list[Finding]:
@@ -67,16 +69,16 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def compiler() -> list[Finding]:
-    """The C compiler that fused kernels and Triton call: CC, else gcc, else clang."""
-    command = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    """The C compiler that the CPU kernels call, and Triton where there is a GPU."""
+    command = next((found for found in map(shutil.which, COMPILERS) if found), None)
     headers = (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
     facts = {"command": command, "version": None, "python_headers": headers}
-    advice = "Debian and Ubuntu: install gcc, libc6-dev and python3-dev; training works without"
-    if not command:
+    advice = "Debian and Ubuntu: install gcc, libc6-dev and, for GPUs, python3-dev"
+    if command is None:
         return [Finding("C compiler", "note", "none: no fused kernels", advice, facts)]
     try:
         told = subprocess.run(
-            [*command.split(), "--version"], capture_output=True, text=True, timeout=10, check=True
+            [command, "--version"], capture_output=True, text=True, timeout=10, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         found = f"{command} does not answer: {first_line(error)}"
@@ -84,7 +86,8 @@ def compiler() -> list[Finding]:
     facts["version"] = (told.splitlines() or [""])[0]
     found = f"{command}: {facts['version']}"
     if not headers:
-        return [Finding("C compiler", "note", f"{found}; Python.h is missing", advice, facts)]
+        found += "; Python.h, which Triton needs, is missing"
+        return [Finding("C compiler", "note", found, advice, facts)]
     return [Finding("C compiler", "ok", found, facts=facts)]
 
 
