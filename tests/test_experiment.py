@@ -54,7 +54,7 @@ def refusal(root: Path, **dotted: Any) -> str:
         ({"training.weight_decay": -1e-4}, "training.weight_decay: should be greater than or"),
         ({"training.momentum": 1.0}, "training.momentum: should be less than 1"),
         ({"training.mse_weight": 1.1}, "training.mse_weight: should be less than or equal to 1"),
-        ({"training.precision": "float16"}, "should be 'float32', 'bfloat16' or 'float64'"),
+        ({"training.precision": "float16"}, "should be 'float32', 'tf32', 'bfloat16' or 'float64'"),
         ({"training.chunk": 5}, "training.chunk: at most training.steps (4), got 5"),
         ({"training.chunk": 0}, "training.chunk: should be greater than or equal to 1, got 0"),
         (

@@ -88,7 +88,8 @@ class TrainingOptions(_Checked):
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[Finite, Field(ge=0)]
     mse_weight: Fraction
-    precision: Literal["float32", "bfloat16", "float64"]
+    # tf32 is float32 whose products a GPU may round to 10 bits; bfloat16 is autocast.
+    precision: Literal["float32", "tf32", "bfloat16", "float64"]
 
 
 class EvaluationOptions(_Checked):

@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steadyspike.data.ahead import read_ahead
 from steadyspike.data.archive import ArchiveSum
 from steadyspike.data.events import SIDE
 from steadyspike.data.manifest import (
@@ -65,10 +66,10 @@ class Clips:
     def gather(
         self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """As `Samples` says, in the processor's memory; nothing is random here."""
-        for part in parts:
-            indices = part.cpu()
-            yield indices, self[indices], self.labels[indices]
+        """As `Samples` says, in the processor's memory, read ahead; nothing is random here."""
+        here = (part.cpu() for part in parts)
+        read = ((indices, self[indices], self.labels[indices]) for indices in here)
+        yield from read_ahead(read)
 
 
 class _Writer:

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 ROOT_VARIABLE = "STEADYSPIKE_DATA"
+ROOM = 0.25  # of a GPU's free memory, at most, for the images of one split
 
 
 class Samples(Protocol):
@@ -48,6 +50,14 @@ class Split:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.images.shape[1:])
 
+    def to(self, device: torch.device) -> "Split":
+        """The same on another device, where there is room for it; else as it is."""
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if self.images.nbytes > free * ROOM:
+                return self
+        return Split(self.images.to(device), self.labels.to(device))
+
     def gather(
         self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -74,6 +84,14 @@ class Dataset:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    def to(self, device: torch.device) -> "Dataset":
+        """With the images in memory on that device, as bytes, where they fit; others stream."""
+        train, test = (
+            split.to(device) if isinstance(split, Split) else split
+            for split in (self.train, self.test)
+        )
+        return replace(self, train=train, test=test)
 
 
 @dataclass(frozen=True)

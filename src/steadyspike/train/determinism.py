@@ -18,6 +18,6 @@ def make_deterministic() -> None:
     # cuDNN may time several kernels and keep the fastest: another run, another choice.
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    # TF32 keeps 10 bits of the mantissa: never without being asked for.
+    # TF32 keeps 10 bits of the mantissa: never without being asked for (training.precision).
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

@@ -65,8 +65,12 @@ def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:
     if "image_size" in option_names(name):
         options["image_size"] = height
     model = build(name, in_channels=channels, num_classes=dataset.num_classes, **options)
-    if experiment.training.precision == "float64":
+    precision = experiment.training.precision
+    if precision == "float64":
         model.double()
+    # A choice of the experiment's, never of the framework's default.
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     # Channels last: convolutions need no reordering of their inputs.
     return model.to(memory_format=torch.channels_last).to(experiment.device)
 
@@ -83,9 +87,9 @@ class Trainer:
 
     def __init__(self, experiment: Experiment, dataset: Dataset, ranks: Ranks = ALONE) -> None:
         self.experiment = experiment
-        self.dataset = dataset
         self.ranks = ranks
         self.model = build_model(experiment, dataset)
+        self.dataset = dataset.to(next(self.model.parameters()).device)
         for tensor in self.model.state_dict().values():
             ranks.broadcast(tensor, 0)  # another machine may round its random numbers otherwise
         options = experiment.training
