@@ -55,7 +55,10 @@ def add_options(bench: argparse.ArgumentParser) -> None:
         "precision": (None, f"of {', '.join(PRECISIONS)} (all but tf32; on a GPU all)"),
         "norm": ("osr", f"of {', '.join(NORMS)}"),
         "ots": ("on", "of on, off: with and without the threshold stabilizer"),
-        "memory-steps": (None, "T of the curve of peak memory (2,8; on a GPU 1,2,8,16,30); or none"),
+        "memory-steps": (
+            None,
+            "T of the curve of peak memory (2,8; on a GPU 1,2,8,16,30); or none",
+        ),
     }
     for name, (default, help_) in lists.items():
         shown = f" (default: {default})" if default else ""
@@ -98,7 +101,7 @@ def add_options(bench: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="also put the tables between the lines <!-- bench --> and <!-- /bench --> of this file",
+        help="also put the tables between <!-- bench --> and <!-- /bench --> of this file",
     )
     other = bench.add_mutually_exclusive_group()
     other.add_argument(
