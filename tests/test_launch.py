@@ -93,7 +93,7 @@ def test_a_machine_that_never_comes(tmp_path: Path) -> None:
         "train",
         "tiny",
     )
-    refused(result, endpoint, "2 machines did not meet")
+    refused(result, endpoint, "2 machines did not meet", status=1)
     assert not (tmp_path / "runs").exists()
 
 
@@ -101,7 +101,7 @@ def test_a_first_machine_that_nobody_knows(tmp_path: Path) -> None:
     endpoint = "steadyspike.invalid:29400"
     conf = "--rdzv-conf=join_timeout=1,read_timeout=1"
     options = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", conf)
-    refused(command(tmp_path, "launch", *options, "train", "tiny"), endpoint)
+    refused(command(tmp_path, "launch", *options, "train", "tiny"), endpoint, status=1)
 
 
 def test_a_mistake_is_told_as_ever(tmp_path: Path) -> None:

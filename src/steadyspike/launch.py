@@ -6,6 +6,13 @@ from collections.abc import Sequence
 
 from steadyspike.errors import UserError
 
+
+class NobodyCame(UserError):
+    """The machines did not all meet in time; the same command may well succeed later."""
+
+    exit_status = 1
+
+
 HELP = """usage: steadyspike launch [OPTION OF TORCHRUN]... train EXPERIMENT [ARGUMENT]...
 
 Trains in several processes, on one machine or many, as one process would. It is torchrun
@@ -29,7 +36,7 @@ def launch(arguments: Sequence[str]) -> int:
     """Run ``arguments`` (torchrun's options, then `train` and its own); the exit status.
 
     Raises:
-        UserError: the machines did not all meet in time; names the address.
+        NobodyCame: the machines did not all meet in time; names the address.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -56,7 +63,7 @@ def launch(arguments: Sequence[str]) -> int:
     try:
         run(options)
     except RendezvousError as error:
-        raise UserError(
+        raise NobodyCame(
             f"--rdzv-endpoint {options.rdzv_endpoint}: {options.nnodes} machines did not meet "
             f"there in time: is the first one running, and is that its name and a port that the "
             f"others can reach? ({type(error).__name__})"

@@ -35,7 +35,7 @@ static inline float load(real x) { return x; }
 static inline real store(float x) { return x; }
 #endif
 
-enum { BLOCK = 8192, LANES = 16 }; /* floats of a block: 32 KiB; lanes of a sum over a layer */
+enum { BLOCK = 8192 }; /* floats: 32 KiB */
 
 static int64_t rows_of_block(int64_t C) { return C < BLOCK ? BLOCK / C : 1; }
 static int64_t blocks_of(int64_t R, int64_t C) {
@@ -102,31 +102,37 @@ void moments(const real *restrict x, int64_t K, int64_t R, int64_t C, float *res
     }
 }
 
-typedef float lanes __attribute__((vector_size(LANES * 4)));
+/* Eight floats that need no alignment; SUMS of them are added up side by side, since each addition
+ * waits for the one before it. */
+typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));
+enum { SUMS = 8, STRIDE = 8 * SUMS };
+
+static double total_of(const eight *sums) {
+    double total = 0;
+    for (int s = 0; s < SUMS; s++)
+        for (int l = 0; l < 8; l++) total += sums[s][l];
+    return total;
+}
 
 /* Mean and sum of squared deviations of n floats in the first cache. */
 static void spread(const float *restrict p, int64_t n, double *mean, double *squares) {
-    lanes sum = {0}, v;
+    eight sums[SUMS] = {{0}};
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        memcpy(&v, p + i, sizeof v);
-        sum += v;
-    }
-    double total = 0;
-    for (int l = 0; l < LANES; l++) total += sum[l];
+    for (; i + STRIDE <= n; i += STRIDE)
+        for (int s = 0; s < SUMS; s++) sums[s] += *(const eight *)(p + i + 8 * s);
+    double total = total_of(sums);
     for (int64_t t = i; t < n; t++) total += p[t];
     float m = (float)(total / (double)n);
-    lanes square = {0};
-    for (i = 0; i + LANES <= n; i += LANES) {
-        memcpy(&v, p + i, sizeof v);
-        v -= m;
-        square += v * v;
-    }
-    double s = 0, off = total - (double)m * (double)n; /* m is rounded */
-    for (int l = 0; l < LANES; l++) s += square[l];
-    for (; i < n; i++) s += (double)(p[i] - m) * (p[i] - m);
+    eight squared[SUMS] = {{0}};
+    for (i = 0; i + STRIDE <= n; i += STRIDE)
+        for (int s = 0; s < SUMS; s++) {
+            eight d = *(const eight *)(p + i + 8 * s) - m;
+            squared[s] += d * d;
+        }
+    double about = total_of(squared), off = total - (double)m * (double)n; /* m is rounded */
+    for (; i < n; i++) about += (double)(p[i] - m) * (p[i] - m);
     *mean = total / (double)n;
-    *squares = s - off * off / (double)n;
+    *squares = about - off * off / (double)n;
 }
 
 /* One step: out (R, C) = scale x + shift + leak reset(before). scale and shift, before, spikes and
