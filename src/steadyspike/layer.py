@@ -156,26 +156,30 @@ def _forward(
     spikes, u = (_each_step_like(x, steps, dtype) for dtype in (x.dtype, wide))
     first = neuron.advance(spikes)
     fire_at = None if neuron.stabilize_threshold else neuron.v_threshold
+    each = [scale.unbind(), shift.unbind(), u.unbind(), spikes.unbind()]
+    currents = x.unbind() if len(x) == steps else [x[0]] * steps
     thresholds = []
-    for k in range(steps):
+    for k, (current, scale_k, shift_k, u_k, spikes_k) in enumerate(
+        zip(currents, *each, strict=True)
+    ):
         before, threshold = neuron.charged
         moments = layer.backend.charge(
-            x[min(k, len(x) - 1)],
-            scale[k],
-            shift[k],
+            current,
+            scale_k,
+            shift_k,
             before,
             threshold,
             leak=neuron.leak,
             zero_reset=neuron.reset == "zero",
-            out=u[k],
+            out=u_k,
             statistics=neuron.live_threshold,
-            spikes=None if fire_at is None else spikes[k],
+            spikes=None if fire_at is None else spikes_k,
             fire_at=fire_at,
         )
-        threshold = neuron.threshold_of(u[k], first + k, moments)
+        threshold = neuron.threshold_of(u_k, first + k, moments)
         if fire_at is None:  # it hangs on the whole layer
-            layer.backend.fire(u[k], threshold, spikes[k])
-        neuron.charged = u[k], threshold
+            layer.backend.fire(u_k, threshold, spikes_k)
+        neuron.charged = u_k, threshold
         thresholds.append(threshold)
     return spikes, u, torch.stack(thresholds)
 

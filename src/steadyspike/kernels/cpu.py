@@ -37,15 +37,24 @@ def _functions(dtype: torch.dtype) -> ctypes.CDLL:
 
 def _rows(x: Tensor) -> Tensor:
     """``x`` (K, N, C, ...), or a copy, such that in memory each step is rows of C channels."""
-    flat = x.flatten(0, 1)
-    if flat.dim() == 4:
-        flat = flat.contiguous(memory_format=torch.channels_last)
-    elif flat.dim() == 2:
-        flat = flat.contiguous()
-    else:
-        flat = flat.movedim(1, -1).contiguous().movedim(-1, 1)
-    rows: Tensor = flat.unflatten(0, x.shape[:2])
-    return rows
+    if _are_rows(x, 2):
+        return x
+    return x.movedim(2, -1).contiguous().movedim(-1, 2)
+
+
+def _step_rows(x: Tensor) -> Tensor:
+    """The same of one step (N, C, ...)."""
+    return x if _are_rows(x, 1) else x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def _are_rows(x: Tensor, channels: int) -> bool:
+    """Whether in memory dimension ``channels`` runs fastest, then the last, and so on."""
+    shape, strides, expected = x.shape, x.stride(), 1
+    for dim in (channels, *range(x.dim() - 1, channels, -1), *range(channels - 1, -1, -1)):
+        if shape[dim] != 1 and strides[dim] != expected:
+            return False
+        expected *= shape[dim]
+    return True
 
 
 def _like(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -63,7 +72,7 @@ def _at(x: Tensor | None) -> int | None:
 
 
 def _floats(x: Tensor) -> Tensor:
-    return x.to(torch.float32).contiguous()
+    return x.float().contiguous()
 
 
 def _scratch(functions: ctypes.CDLL, x: Tensor) -> Tensor:
@@ -96,11 +105,10 @@ def charge(
     fire_at: float | None = None,
 ) -> Tensor | None:
     """One step's membranes into ``out``; their mean and squared deviations if asked for."""
-    x, rows = _rows(x[None]), _rows(out[None])
-    if before is not None:
-        before = _rows(before[None])
-    fired = None if spikes is None else _rows(spikes[None])
-    _, R, C = _size(x)
+    x, rows = _step_rows(x), _step_rows(out)
+    before = None if before is None else _step_rows(before)
+    fired = None if spikes is None else _step_rows(spikes)
+    R, C = x.shape[0] * math.prod(x.shape[2:]), x.shape[1]
     functions = _functions(x.dtype)
     sums, scratch = None, None
     if statistics:
@@ -119,12 +127,12 @@ def charge(
 def _give_back(rows: Tensor, out: Tensor) -> None:
     """Copies what was written to a copy of ``out``, if it was one."""
     if rows.data_ptr() != out.data_ptr():
-        out.copy_(rows[0])
+        out.copy_(rows)
 
 
 def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
     """One step: ``out`` is 1 where u reaches the threshold, else 0."""
-    u, rows = _rows(u[None]), _rows(out[None])
+    u, rows = _step_rows(u), _step_rows(out)
     threads = torch.get_num_threads()
     _functions(out.dtype).fire(_at(u), _at(threshold), _at(rows), u.numel(), threads)
     _give_back(rows, out)
