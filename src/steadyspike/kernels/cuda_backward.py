@@ -116,9 +116,10 @@ def grad_sums(
         mean, std: of each step, float32 (K, C).
     """
     steps, channels = x.shape[0], x.shape[2]
+    made = x.new_empty if x.numel() else x.new_zeros
+    sums = made((2, steps, channels), dtype=torch.float32)
     if x.numel() == 0:
-        return x.new_zeros((2, steps, channels), dtype=torch.float32).unbind()  # type: ignore
-    sums = x.new_empty((2, steps, channels), dtype=torch.float32)
+        return sums[0], sums[1]
     grads, currents = rows_of(grad), rows_of(x)
     charged = None if u is None else rows_of(u)
     tiling = Tiling.of(currents)
@@ -140,7 +141,7 @@ def grad_sums(
         )
         grid, sizes = tiling.combining(2 * steps)
         _combine_sums_kernel[grid](partials, sums, **sizes)
-    return sums.unbind()  # type: ignore
+    return sums[0], sums[1]
 
 
 @triton.jit

@@ -86,9 +86,10 @@ def _combine_moments_kernel(
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over N and places: ``x`` (K, N, C, ...) to two float32 (K, C)."""
     steps, channels = x.shape[0], x.shape[2]
+    made = x.new_empty if x.numel() else x.new_zeros
+    mean, var = made((2, steps, channels), dtype=torch.float32).unbind()
     if x.numel() == 0:
-        return x.new_zeros((2, steps, channels), dtype=torch.float32).unbind()  # type: ignore
-    mean, var = x.new_empty((2, steps, channels), dtype=torch.float32).unbind()
+        return mean, var
     rows = rows_of(x)
     tiling = Tiling.of(rows)
     partials = mean.new_empty((3, steps, tiling.row_blocks, channels))
