@@ -1,4 +1,4 @@
-"""cpu.c as a shared library: compiled once by the machine's C compiler, then found again."""
+"""C sources as shared libraries: compiled once by the machine's C compiler, then found again."""
 
 import ctypes
 import hashlib
@@ -24,13 +24,19 @@ class NoCompiler(Exception):
     """The library cannot be made here; says why."""
 
 
-@cache
 def library(bfloat16: bool) -> ctypes.CDLL:
-    """The kernels for float32 currents, or for those in bfloat16.
+    """cpu.c, the kernels for float32 currents, or for those in bfloat16.
 
     Raises:
         NoCompiler: none is installed, or it fails.
     """
+    flags = (*VECTORS.get(platform.machine(), ()), *(("-DBFLOAT16",) if bfloat16 else ()))
+    return shared(SOURCE.name, *flags)
+
+
+@cache
+def shared(source: str, *more: str) -> ctypes.CDLL:
+    """A source of this folder, compiled with ``more`` flags than `FLAGS`; raises NoCompiler."""
     # torch's own threads serve: two pools would get in each other's way.
     runtime = _torch_openmp()
     if runtime is not None:
@@ -38,22 +44,18 @@ def library(bfloat16: bool) -> ctypes.CDLL:
     compiler = next((found for found in map(shutil.which, COMPILERS) if found), None)
     if compiler is None:
         raise NoCompiler(f"none of {', '.join(COMPILERS)} is installed")
-    flags = (
-        *FLAGS,
-        *VECTORS.get(platform.machine(), ()),
-        *(("-fopenmp",) if runtime is not None else ()),
-        *(("-DBFLOAT16",) if bfloat16 else ()),
-    )
+    path = SOURCE.with_name(source)
+    flags = (*FLAGS, *more, *(("-fopenmp",) if runtime is not None else ()))
     key = hashlib.sha256(
-        b"\0".join([SOURCE.read_bytes(), _version(compiler), *map(str.encode, flags)])
+        b"\0".join([path.read_bytes(), _version(compiler), *map(str.encode, flags)])
     ).hexdigest()
     name = f"kernels-{key[:16]}.so"
     own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "steadyspike")
-    content = None if (own / name).exists() else _compile(compiler, flags)
+    content = None if (own / name).exists() else _compile(compiler, path, flags)
     try:
         return _load(own / name, content)
     except OSError:  # it may not be written, or not be executed from
-        content = content or _compile(compiler, flags)
+        content = content or _compile(compiler, path, flags)
         return _load(Path(tempfile.mkdtemp(prefix="steadyspike-"), name), content)
 
 
@@ -68,12 +70,12 @@ def _load(path: Path, content: bytes | None) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
-def _compile(compiler: str, flags: tuple[str, ...]) -> bytes:
+def _compile(compiler: str, source: Path, flags: tuple[str, ...]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        unlinked, linked = Path(folder, "cpu.o"), Path(folder, "cpu.so")
+        unlinked, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
         # Linked without -fopenmp, its calls are answered by the runtime that is loaded already.
         for command in (
-            [compiler, *flags, "-c", str(SOURCE), "-o", str(unlinked)],
+            [compiler, *flags, "-c", str(source), "-o", str(unlinked)],
             [compiler, "-shared", str(unlinked), "-o", str(linked), "-lm"],
         ):
             try:
