@@ -1,10 +1,11 @@
 # `make` prints what each target does. Every target sets itself up.
 PYTHON ?= python3
 PIPELINE ?= .
+BENCH ?=
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup train test lint types verify lock clean
+.PHONY: help setup train test lint types verify bench lock clean
 
 help: ## Print what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +35,10 @@ types: $(READY) ## Check types
 verify: $(READY) ## Train the first batches again and compare every weight with the committed runs
 	@dvc pull --quiet --remote embedded data.dvc
 	@python -m steadyspike verify
+
+bench: $(READY) ## Measure speed and memory of the training step; BENCH=--peers beside others
+	@dvc pull --quiet --remote embedded data.dvc
+	@steadyspike bench $(BENCH)
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows, with hashes
 	@tools/lock.sh

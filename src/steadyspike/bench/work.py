@@ -84,5 +84,9 @@ def loss_of(setting: Setting, logits: Tensor, labels: Tensor) -> Tensor:
 def optimizer_for(model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of `steadyspike train`."""
     return torch.optim.SGD(
-        model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        model.parameters(),
+        lr=LEARNING_RATE,
+        momentum=MOMENTUM,
+        weight_decay=WEIGHT_DECAY,
+        fused=True,
     )

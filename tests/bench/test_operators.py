@@ -1,0 +1,70 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from steadyspike.bench.operators import Recorder, recorded, replay
+
+N, C, OUT, SIDE, KERNEL, CLASSES = 2, 3, 5, 7, 3, 4
+CONVOLUTION = 2 * N * OUT * SIDE**2 * C * KERNEL**2  # a multiply-add is two operations
+PRODUCT = 2 * N * CLASSES * OUT * SIDE**2
+
+
+def step(of_input: bool, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Recorder]:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(C, OUT, KERNEL, padding=1), nn.Flatten(), nn.Linear(OUT * SIDE**2, CLASSES)
+    ).to(dtype)
+    frames = torch.randn(N, C, SIDE, SIDE, dtype=dtype, requires_grad=of_input)
+    labels = torch.zeros(N, dtype=torch.int64)
+    record = recorded(lambda: F.cross_entropy(model(frames), labels).backward())
+    return model, record
+
+
+@pytest.mark.parametrize("of_input", [False, True])
+def test_operations_of_a_step_by_hand(of_input: bool) -> None:
+    _, record = step(of_input)
+    # Forward, the gradient of the weight, and for all but the first layer that of the input.
+    assert record.operations == (2 + of_input) * CONVOLUTION + 3 * PRODUCT
+    assert len(record.calls) == 2 + 3
+
+
+def test_the_replay_calls_the_same_operators_on_the_same_shapes() -> None:
+    _, record = step(True, torch.bfloat16)
+    run = replay(record.calls)
+    again = recorded(run)
+    assert again.calls == record.calls
+    assert again.operations == record.operations
+    assert not any(
+        isinstance(argument, torch.Tensor) for _, call in record.calls for argument in call
+    )
+
+
+def test_the_replay_keeps_memory_layouts() -> None:
+    conv = nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
+    frames = torch.randn(2, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+    record = recorded(lambda: conv(frames).sum().backward())  # whose gradient is expanded
+    assert recorded(replay(record.calls)).calls == record.calls
+
+
+def test_a_replay_changes_no_gradient() -> None:
+    model, record = step(False)
+    before = [
+        parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
+    ]
+    replay(record.calls)()
+    after = [parameter.grad for parameter in model.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True) if b is not None)
+
+
+def test_what_is_no_product_is_not_recorded() -> None:
+    record = recorded(lambda: torch.randn(3, 3).mul(2).relu().sum())
+    assert record.calls == []
+    assert record.operations == 0
+
+
+def test_batched_products_count_too() -> None:
+    record = recorded(lambda: torch.bmm(torch.randn(3, 2, 5), torch.randn(3, 5, 4)))
+    assert record.operations == 2 * math.prod((3, 2, 5, 4))
