@@ -1,6 +1,7 @@
 """The command `steadyspike`. Everything heavy is imported by the subcommand that needs it."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,6 +73,12 @@ def parser() -> argparse.ArgumentParser:
 
     train = _add(commands, "train", _train, "train an experiment, or finish an interrupted run")
     train.add_argument("experiment", metavar="EXPERIMENT")
+    train.add_argument(
+        "--stop-after",
+        type=_duration,
+        metavar="TIME",
+        help="write a checkpoint and exit with 143 after, for example, 50m or 1h30m",
+    )
     _add_folders(train)
 
     # With no character that begins an option, all that follows is torchrun's.
@@ -161,6 +168,17 @@ def _positive(text: str) -> int:
 _positive.__name__ = "positive integer"  # as argparse's message calls it
 
 
+def _duration(text: str) -> float:
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if not text or parts is None:
+        raise ValueError
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return float((hours * 60 + minutes) * 60 + seconds)
+
+
+_duration.__name__ = "time such as 50m, 1h30m or 90s"  # as argparse's message calls it
+
+
 def _prepare() -> None:
     """Pin everything that decides bits, before and after torch loads."""
     pin_cpu()
@@ -218,7 +236,8 @@ def _train(options: argparse.Namespace) -> int | None:
     folder = options.runs / experiment.name
     try:
         with joined(experiment.device) as ranks:
-            train_run(experiment, _load(options, experiment), folder, ranks)
+            dataset = _load(options, experiment)
+            train_run(experiment, dataset, folder, ranks, options.stop_after)
     except Stopped as stopped:
         print(
             f"steadyspike: {experiment.name} stopped; the same command goes on from "

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steadyspike.errors import UserError
-from steadyspike.train.checkpoint import load_checkpoint, save_checkpoint
+from steadyspike.train.checkpoint import both, load_checkpoint, save_checkpoint
 from steadyspike.train.loop import Trainer
 from tiny import tiny_dataset, tiny_experiment
 
@@ -93,6 +93,37 @@ def test_every_flipped_bit_is_noticed(path: Path) -> None:
         altered[place] ^= 1 << place % 8
         path.write_bytes(altered)
         with pytest.raises(UserError, match=r"checkpoint\.pt: truncated or altered"):
+            load_checkpoint(path, tiny_experiment())
+
+
+def test_the_newest_two_are_kept(path: Path) -> None:
+    newest, before = both(path)
+    first = newest.read_bytes()
+    save_checkpoint(path, tiny_experiment(), {"number": 2})
+    assert before.read_bytes() == first
+    save_checkpoint(path, tiny_experiment(), {"number": 3})
+    assert sorted(path.parent.iterdir()) == sorted([newest, before])
+    assert load_checkpoint(path, tiny_experiment()) == {"number": 3}
+    assert load_checkpoint(before, tiny_experiment()) == {"number": 2}
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "half", "flipped"])
+def test_a_damaged_one_gives_way_to_the_one_before(
+    damage: str, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(path, tiny_experiment(), {"number": 2})
+    raw = bytearray(path.read_bytes())
+    raw[40] ^= 1
+    if damage == "gone":  # killed between the two renames of a save
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "half": raw[: len(raw) // 2], "flipped": raw}[damage])
+    assert same(load_checkpoint(path, tiny_experiment()), STATE)
+    told = capsys.readouterr().err
+    assert told == "" if damage == "gone" else "going on from" in told
+    both(path)[1].write_bytes(b"")
+    if damage != "gone":
+        with pytest.raises(UserError, match="truncated or altered"):
             load_checkpoint(path, tiny_experiment())
 
 

@@ -169,9 +169,9 @@ def test_the_best_weights_are_those_of_the_best_epoch(
     states = []
     finish_epoch = Trainer.finish_epoch
 
-    def remember(self: Trainer) -> Any:
+    def remember(self: Trainer, *between: Any) -> Any:
         states.append({name: value.clone() for name, value in self.model.state_dict().items()})
-        return finish_epoch(self)
+        return finish_epoch(self, *between)
 
     monkeypatch.setattr(Trainer, "finish_epoch", remember)
     train_run(tiny_experiment(**{"training.epochs": 4}), dataset, tmp_path)

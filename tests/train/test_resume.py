@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from steadyspike.data import Dataset
+from steadyspike.evaluate import accuracy
 from steadyspike.experiment import Experiment
 from steadyspike.train import loop, run
-from steadyspike.train.checkpoint import load_checkpoint, save_checkpoint
+from steadyspike.train.checkpoint import both, load_checkpoint, save_checkpoint
 from steadyspike.train.digest import state_digest
 from steadyspike.train.loop import Trainer, train
 from steadyspike.train.run import train_run
@@ -215,7 +216,7 @@ def test_a_killed_an_interrupted_and_a_terminated_process(tmp_path: Path) -> Non
     status, _ = stop(tmp_path, signal.SIGKILL)
     assert status == -signal.SIGKILL
     left = {path.name.removeprefix(".").removesuffix(".tmp") for path in folder.glob("*.*")}
-    assert left <= {"checkpoint.pt", "environment.json"}
+    assert left <= {"checkpoint.pt", "checkpoint-before.pt", "environment.json"}
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         got, err = stop(tmp_path, number)
         assert got == status
@@ -230,6 +231,64 @@ def test_a_killed_an_interrupted_and_a_terminated_process(tmp_path: Path) -> Non
     assert "epoch 1/8" not in last.stderr
     assert outputs(folder) == outputs(trained() / "runs" / "tiny")
     assert not (folder / "checkpoint.pt").exists()
+
+
+def test_a_time_limit_is_as_good_as_a_signal(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    stopped = command(tmp_path, "train", "tiny", "--stop-after", "0s")
+    assert stopped.returncode == 143
+    assert "the same command goes on from" in stopped.stderr
+    assert (tmp_path / "runs/tiny/checkpoint.pt").is_file()
+    assert command(tmp_path, "train", "tiny", "--stop-after", "1h").returncode == 0
+    assert outputs(tmp_path / "runs" / "tiny") == outputs(trained() / "runs" / "tiny")
+
+
+def test_a_signal_does_not_wait_for_the_end_of_an_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, dataset = tiny_experiment(), tiny_dataset()
+    path = tmp_path / "checkpoint.pt"
+    shown: list[int] = []
+
+    def presentations(*arguments: Any) -> Any:
+        for seen in whole(*arguments):
+            shown.append(1)
+            if len(shown) == 2:  # in the second of three test batches
+                signal.raise_signal(signal.SIGTERM)
+            yield seen
+
+    whole = accuracy.presentations
+    with monkeypatch.context() as patch:
+        patch.setattr(accuracy, "presentations", presentations)
+        with pytest.raises(Stopped) as stopped:
+            train(experiment, dataset, path)
+    assert stopped.value.exit_status == 143
+    assert len(shown) == 2
+    saved = load_checkpoint(path, experiment)
+    assert saved is not None
+    assert (saved["epoch"], saved["batch"]) == (0, 3)
+    resumed, _ = train(experiment, dataset, path)
+    assert outcome(resumed) == outcome(finish(Trainer(experiment, dataset)))
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, dataset = tiny_experiment(), tiny_dataset()
+    path, before = both(tmp_path / "checkpoint.pt")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        interrupt(patch, signal.SIGTERM, 5)
+        with pytest.raises(Stopped):
+            train(experiment, dataset, path)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2])
+    capsys.readouterr()
+    resumed, _ = train(experiment, dataset, path)
+    told = capsys.readouterr().err.splitlines()[0]
+    assert told.startswith(f"steadyspike: {path}: truncated or altered")
+    assert told.endswith(f"going on from {before}")
+    assert outcome(resumed) == outcome(finish(Trainer(experiment, dataset)))
 
 
 def test_a_dataset_is_not_changed_by_training() -> None:

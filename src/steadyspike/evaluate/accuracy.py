@@ -1,7 +1,8 @@
 """Loss and accuracy of a network on a split."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -46,22 +47,31 @@ class Presentation:
         )
 
 
-def evaluate(model: nn.Module, dataset: Dataset, how: Presentation, ranks: Ranks = ALONE) -> Score:
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    how: Presentation,
+    ranks: Ranks = ALONE,
+    between: Callable[[], None] | None = None,
+) -> Score:
     """The score of ``model``, in evaluation mode, over all of the test split in its own order.
 
     The prediction is the class with the greatest sum of logits over the T steps. OTS on the live
     batch makes the result depend on ``how.batch``. Several processes take whole batches in turn,
-    and come to the bits that one alone would.
+    and come to the bits that one alone would. ``between`` is called after every batch.
     """
     count = math.ceil(len(dataset.test) / how.batch)
     mine = range(ranks.rank, count, ranks.world)
     device = next(model.parameters()).device
     scores = torch.zeros(count, 2, dtype=torch.float64, device=device)  # loss, correct
-    shown = presentations(model, dataset, how, mine)
-    for place, (logits, labels) in zip(mine, shown, strict=True):
-        loss = tet_loss(logits, labels, steps=how.steps, mse_weight=how.mse_weight)
-        scores[place, 0] = loss * len(labels)
-        scores[place, 1] = (logits.sum(0).argmax(1) == labels).sum()
+    # Closed at once if ``between`` raises: until then the model is in evaluation mode.
+    with closing(presentations(model, dataset, how, mine)) as shown:
+        for place, (logits, labels) in zip(mine, shown, strict=True):
+            loss = tet_loss(logits, labels, steps=how.steps, mse_weight=how.mse_weight)
+            scores[place, 0] = loss * len(labels)
+            scores[place, 1] = (logits.sum(0).argmax(1) == labels).sum()
+            if between is not None:
+                between()
     ranks.sum(scores)
     # One wait for the device, at the end.
     total_loss, correct = scores.sum(0).tolist()
@@ -71,7 +81,7 @@ def evaluate(model: nn.Module, dataset: Dataset, how: Presentation, ranks: Ranks
 
 def presentations(
     model: nn.Module, dataset: Dataset, how: Presentation, chosen: Sequence[int] | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     """The test split shown to ``model`` in evaluation mode: logits (T, N, classes), labels (N,).
 
     ``chosen`` are the places of the batches that are wanted, in rising order; None is all.

@@ -1,8 +1,9 @@
-"""Everything that an exact resume needs, in one file that is whole or absent."""
+"""Everything that an exact resume needs, in a file that is whole or absent; the newest two."""
 
 import hashlib
 import io
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,20 @@ FORMAT = 2
 SUM = 32
 
 
+class Damaged(UserError):
+    """It is no whole checkpoint."""
+
+
+def both(path: Path) -> tuple[Path, Path]:
+    """Where the newest checkpoint lies, and where the one before it."""
+    return path, path.with_name(f"{path.stem}-before{path.suffix}")
+
+
 def save_checkpoint(path: Path, experiment: Experiment, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors and plain values) as the checkpoint of ``experiment``."""
+    """Write ``state`` (tensors and plain values) as the checkpoint of ``experiment``.
+
+    The one before it is kept beside it. At every moment one of the two is there and whole.
+    """
     content = io.BytesIO()
     torch.save(
         {
@@ -31,36 +44,52 @@ def save_checkpoint(path: Path, experiment: Experiment, state: dict[str, Any]) -
     )
     raw = content.getvalue()
     try:
+        if path.exists():
+            path.replace(both(path)[1])
         write_atomically(path, raw + hashlib.sha256(raw).digest())
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def read_checkpoint(path: Path) -> bytes | None:
-    """The bytes of a checkpoint, or None where there is none; UserError if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+def newest_checkpoint(path: Path, experiment: Experiment) -> tuple[bytes, dict[str, Any]] | None:
+    """The newest whole checkpoint of ``experiment``, as bytes and as `parse_checkpoint` gives it.
+
+    A damaged one is told on standard error, and the one before it serves. None where there is none.
+
+    Raises:
+        UserError: all that are there are damaged, or one belongs to another experiment; they are
+            left as they are.
+    """
+    found = [place for place in both(path) if place.exists()]
+    for place in found:
+        try:
+            raw = place.read_bytes()
+            return raw, parse_checkpoint(raw, place, experiment)
+        except OSError as error:
+            raise UserError(f"{place}: cannot be read: {error.strerror}") from error
+        except Damaged as error:
+            if place is found[-1]:
+                raise
+            print(f"steadyspike: {error}; going on from {found[-1]}", file=sys.stderr)
+    return None
 
 
 def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any] | None:
-    """The state to resume ``experiment`` from, or None where there is none; raises as the two."""
-    raw = read_checkpoint(path)
-    return None if raw is None else parse_checkpoint(raw, path, experiment)
+    """The state to resume ``experiment`` from, or None; raises as `newest_checkpoint`."""
+    found = newest_checkpoint(path, experiment)
+    return None if found is None else found[1]
 
 
 def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str, Any]:
     """The state to resume ``experiment`` from, on the CPU; ``path`` is where the bytes were found.
 
     Raises:
-        UserError: they are damaged, or belong to another experiment.
+        Damaged: they are not whole.
+        UserError: they belong to another experiment or version.
     """
     begin_anew = "remove the file to begin anew"
     if hashlib.sha256(raw[:-SUM]).digest() != raw[-SUM:]:
-        raise UserError(f"{path}: truncated or altered, no whole checkpoint; {begin_anew}")
+        raise Damaged(f"{path}: truncated or altered, no whole checkpoint; {begin_anew}")
     try:
         content = torch.load(io.BytesIO(raw[:-SUM]), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # it holds more than tensors and plain values

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from steadyspike.norm import OSR
 from steadyspike.seeds import derive_seed
 from steadyspike.sequence import sequence
 from steadyspike.share import Share
-from steadyspike.train.checkpoint import parse_checkpoint, read_checkpoint, save_checkpoint
+from steadyspike.train.checkpoint import newest_checkpoint, parse_checkpoint, save_checkpoint
 from steadyspike.train.digest import state_digest
 from steadyspike.train.distribution import ALONE, Ranks
 from steadyspike.train.history import EpochRow, best_row
@@ -141,8 +142,9 @@ class Trainer:
         device = self.experiment.device
         # Every batch's loss stays on the device until somebody looks.
         self.losses = torch.zeros(self.batches, dtype=torch.float64, device=device)
+        self.gradients = torch.zeros_like(self.losses)  # the norm of each batch's
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.checked = 0  # losses known to be finite
+        self.checked = 0  # batches whose loss and gradient are known to be finite
 
     def run_epoch(self) -> Any:
         """Train the rest of the epoch in progress; yields the images of each finished batch."""
@@ -215,6 +217,8 @@ class Trainer:
                 scores[0] += loss.detach()
                 votes = votes + logits.detach().float().sum(0)
         self.ranks.sum_gradients(self.model.parameters())
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.gradients[self.batch] = torch.nn.utils.get_total_norm(gradients)
         self.optimizer.step()
         assert isinstance(votes, Tensor)
         scores[1] = (votes.argmax(1) == labels).sum()
@@ -226,12 +230,14 @@ class Trainer:
         """Mean loss per image and accuracy in percent of the epoch so far; waits for the device.
 
         Raises:
-            Diverged: a loss was not finite; names epoch and batch.
+            Diverged: a loss or a gradient was not finite; names epoch and batch.
         """
-        finite = torch.isfinite(self.losses[: self.batch])
-        if not finite[self.checked :].all():
-            first = int((~finite).nonzero()[0])
-            raise self._diverged(f"the loss of epoch {self.epoch + 1}, batch {first + 1}")
+        unchecked = slice(self.checked, self.batch)
+        for name, numbers in (("loss", self.losses), ("gradient", self.gradients)):
+            finite = torch.isfinite(numbers[unchecked])
+            if not finite.all():
+                batch = self.checked + int((~finite).nonzero()[0]) + 1
+                raise self._diverged(f"the {name} of epoch {self.epoch + 1}, batch {batch}")
         self.checked = self.batch
         images = min(self.batch * self.experiment.training.batch, len(self.dataset.train))
         return self.losses.sum().item() / images, 100 * self.correct.item() / images
@@ -241,11 +247,17 @@ class Trainer:
             f"{self.experiment.name}: {what} is not finite: a lower training.learning_rate may help"
         )
 
-    def finish_epoch(self) -> EpochRow:
-        """Score the epoch, keep the best weights, begin the next; raises as `numbers`."""
+    def finish_epoch(self, between: Callable[[], None] | None = None) -> EpochRow:
+        """Score the epoch, keep the best weights, begin the next; raises as `numbers`.
+
+        ``between`` is called between the test batches; if it raises, nothing has changed.
+        """
         loss, accuracy = self.numbers()
         how = Presentation.of(self.experiment)
-        score = evaluate(self.model, self.dataset, how, self.ranks)
+        score = evaluate(self.model, self.dataset, how, self.ranks, between)
+        for name, buffer in self.model.named_buffers():
+            if not torch.isfinite(buffer).all():
+                raise self._diverged(f"{name} after epoch {self.epoch + 1}")
         if not math.isfinite(score.loss):  # the last batch's step may have lost the weights
             raise self._diverged(f"the test loss after epoch {self.epoch + 1}")
         fallbacks = sum(
@@ -280,14 +292,19 @@ def cosine(learning_rate: float, epoch: int, epochs: int) -> float:
 
 
 def train(
-    experiment: Experiment, dataset: Dataset, checkpoint: Path, ranks: Ranks = ALONE
+    experiment: Experiment,
+    dataset: Dataset,
+    checkpoint: Path,
+    ranks: Ranks = ALONE,
+    deadline: float | None = None,
 ) -> tuple[Trainer, float]:
     """Train to the end, from the checkpoint if there is one; the trainer and the seconds it took.
 
-    A checkpoint is written after every epoch, every five minutes, and on Ctrl-C or SIGTERM.
+    A checkpoint is written after every epoch, every five minutes, and on Ctrl-C, SIGTERM or the
+    ``deadline`` on `time.monotonic`'s clock.
 
     Raises:
-        Stopped: a signal ended the run; its checkpoint is written.
+        Stopped: a signal or the deadline ended the run; its checkpoint is written.
         Diverged: a loss was not finite; the last good checkpoint is left.
         UserError: the checkpoint is damaged or of another experiment.
     """
@@ -303,7 +320,14 @@ def train(
     display = TrainingDisplay(
         experiment.name, experiment.training.epochs, trainer.batches, done, quiet=not ranks.writes
     )
-    with display, stop_request() as request:
+    with display, stop_request(deadline) as request:
+
+        def stop_in_evaluation() -> None:
+            # Processes score different batches: only one alone may leave when it likes.
+            if ranks.alone and request.exit_status is not None:
+                save()
+                raise Stopped(request.exit_status)
+
         while not trainer.finished:
             for images in trainer.run_epoch():
                 if display.advance(images):
@@ -317,7 +341,7 @@ def train(
                     last_saved = time.monotonic()
                 if wish > 1:
                     raise Stopped(wish)
-            display.finish_epoch(trainer.finish_epoch())
+            display.finish_epoch(trainer.finish_epoch(stop_in_evaluation))
             save()
             last_saved = time.monotonic()
     return trainer, time.monotonic() - began
@@ -326,15 +350,14 @@ def train(
 def _resume(trainer: Trainer, checkpoint: Path) -> None:
     """Go on from the checkpoint that has come furthest of those that the processes find, if any."""
     experiment, ranks = trainer.experiment, trainer.ranks
-    raw = read_checkpoint(checkpoint)
-    saved = None if raw is None else parse_checkpoint(raw, checkpoint, experiment)
+    raw, saved = newest_checkpoint(checkpoint, experiment) or (b"", None)
     progress = -1 if saved is None else saved["epoch"] * trainer.batches + saved["batch"]
     # torchrun may number the machines anew when it starts them again.
     furthest = ranks.everybodys(progress)
     if max(furthest) < 0:
         return
     if not ranks.alone:
-        raw = ranks.broadcast_bytes(raw or b"", furthest.index(max(furthest)))
+        raw = ranks.broadcast_bytes(raw, furthest.index(max(furthest)))
         saved = parse_checkpoint(raw, checkpoint, experiment)
     assert saved is not None
     try:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from steadyspike.data import Dataset
 from steadyspike.data.presenting import check
 from steadyspike.experiment import Experiment
 from steadyspike.files import write_atomically
+from steadyspike.train.checkpoint import both
 from steadyspike.train.distribution import ALONE, Ranks
 from steadyspike.train.history import history_csv
 from steadyspike.train.loop import Trainer, check_device, train
@@ -27,10 +29,16 @@ def run_folders(experiment: Experiment, folder: Path) -> list[tuple[Experiment, 
     return [(first, folder), *((run, folder / "seeds" / str(run.seed)) for run in others)]
 
 
-def train_run(experiment: Experiment, dataset: Dataset, folder: Path, ranks: Ranks = ALONE) -> None:
+def train_run(
+    experiment: Experiment,
+    dataset: Dataset,
+    folder: Path,
+    ranks: Ranks = ALONE,
+    stop_after: float | None = None,
+) -> None:
     """Train ``experiment`` with each of its seeds; finishes what an interrupted run left.
 
-    Of several processes the first alone writes.
+    Of several processes the first alone writes. After ``stop_after`` seconds it ends as on SIGTERM.
 
     ``model.safetensors``, ``best.safetensors``, ``history.csv`` and ``digests.json`` are the same
     bytes in every run. ``environment.json`` and ``timing.json`` are not, and lie beside them.
@@ -49,8 +57,9 @@ def train_run(experiment: Experiment, dataset: Dataset, folder: Path, ranks: Ran
     ]
     if ranks.writes:
         write_atomically(folder / "environment.json", _json(environment(experiment, ranks)))
+    deadline = None if stop_after is None else time.monotonic() + stop_after
     trained = [
-        train(run, dataset, checkpoint, ranks)
+        train(run, dataset, checkpoint, ranks, deadline)
         for (run, _), checkpoint in zip(runs, checkpoints, strict=True)
     ]
     if not ranks.writes:
@@ -68,7 +77,8 @@ def train_run(experiment: Experiment, dataset: Dataset, folder: Path, ranks: Ran
     write_atomically(folder / "timing.json", _json(timing))
     # Only now is the run finished: until here a resume would have found everything it needs.
     for checkpoint in checkpoints:
-        checkpoint.unlink(missing_ok=True)
+        for place in reversed(both(checkpoint)):  # the newest last
+            place.unlink(missing_ok=True)
 
 
 def outputs(run: Experiment, trainer: Trainer) -> dict[str, bytes | str]:

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM wait for the end of a batch, so that a checkpoint can be written."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,20 +16,34 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Whether a signal has asked for an end, and which exit status it stands for."""
+    """Whether a signal or the clock has asked for an end.
 
-    exit_status: int | None = None
+    Args:
+        deadline: on `time.monotonic`'s clock, or None; reached, it counts as SIGTERM.
+    """
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
+        self.signal: int | None = None
+
+    @property
+    def exit_status(self) -> int | None:
+        """128 and the signal's number, or None."""
+        if self.signal is not None:
+            return 128 + self.signal
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        return 128 + signal.SIGTERM if late else None
 
 
 @contextmanager
-def stop_request() -> Iterator[StopRequest]:
+def stop_request(deadline: float | None = None) -> Iterator[StopRequest]:
     """Within the body SIGINT and SIGTERM only note the wish; a second SIGINT interrupts at once."""
-    request = StopRequest()
+    request = StopRequest(deadline)
 
     def note(number: int, _: FrameType | None) -> None:
-        if request.exit_status is not None and number == signal.SIGINT:
+        if request.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        request.exit_status = 128 + number
+        request.signal = number
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
