@@ -1,7 +1,7 @@
 /* The layer kernels on a CPU. Meanings and shapes: __init__.py.
  *
  * A step's tensor is R rows (batch and place) of C channels. Every input is read from memory once
- * and every output written once: rows come in blocks that fit the first cache, and what needs two
+ * and every output written once: rows come in blocks that fit the caches, and what needs two
  * looks (a mean, then deviations from it) takes the second at the block.
  *
  * The same bits everywhere: blocks depend on the shape alone, never on the number of threads, and
@@ -35,17 +35,20 @@ static inline float load(real x) { return x; }
 static inline real store(float x) { return x; }
 #endif
 
-enum { BLOCK = 8192 }; /* floats: 32 KiB */
+enum { BLOCK = 8192, ROWS = 64 };
 
-static int64_t rows_of_block(int64_t C) { return C < BLOCK ? BLOCK / C : 1; }
+/* As many as make 32 KiB of floats, but ROWS at least: to put a block together with the others
+ * takes as long as some rows. */
+static int64_t rows_of_block(int64_t C) { return C * ROWS < BLOCK ? BLOCK / C : ROWS; }
 static int64_t blocks_of(int64_t R, int64_t C) {
     int64_t rows = rows_of_block(C);
     return (R + rows - 1) / rows;
 }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Floats and doubles that the functions below want as scratch, for K steps. */
-int64_t scratch_floats(int64_t K, int64_t R, int64_t C) { return 2 * K * blocks_of(R, C) * C; }
+/* Floats that moments and grad_sums want as scratch; for charge as many doubles, with K = C = 1,
+ * suffice for a step of as many blocks. */
+int64_t scratch_floats(int64_t K, int64_t R, int64_t C) { return 3 * K * blocks_of(R, C) * C; }
 
 /* Small work is not worth waking a thread. */
 #define PARALLEL(elements) omp parallel for schedule(static) num_threads(threads) \
@@ -53,6 +56,28 @@ int64_t scratch_floats(int64_t K, int64_t R, int64_t C) { return 2 * K * blocks_
 #define PRAGMA(x) _Pragma(#x)
 #define DO_PARALLEL(elements) PRAGMA_(PARALLEL(elements))
 #define PRAGMA_(x) PRAGMA(x)
+
+/* Adds up the deviations from m of n rows, and their squares. A function, so that the compiler
+ * sees that what is written is nowhere read. */
+static void deviations(const real *restrict p, int64_t n, int64_t C, const float *restrict m,
+                       float *restrict s, float *restrict off) {
+    int64_t r = 0;
+    for (; r + 4 <= n; r += 4) {
+        const real *q = p + r * C;
+        for (int64_t j = 0; j < C; j++) {
+            float a = load(q[j]) - m[j], b = load(q[C + j]) - m[j];
+            float c = load(q[2 * C + j]) - m[j], d = load(q[3 * C + j]) - m[j];
+            s[j] += (a * a + b * b) + (c * c + d * d);
+            off[j] += (a + b) + (c + d);
+        }
+    }
+    for (; r < n; r++)
+        for (int64_t j = 0; j < C; j++) {
+            float d = load(p[r * C + j]) - m[j];
+            s[j] += d * d;
+            off[j] += d;
+        }
+}
 
 /* mean, var (K, C) of x (K, R, C); scratch as scratch_floats says. */
 void moments(const real *restrict x, int64_t K, int64_t R, int64_t C, float *restrict mean,
@@ -62,8 +87,8 @@ void moments(const real *restrict x, int64_t K, int64_t R, int64_t C, float *res
     for (int64_t i = 0; i < K * blocks; i++) {
         int64_t first = i % blocks * rows, n = least(rows, R - first);
         const real *restrict p = x + (i / blocks * R + first) * C;
-        float *restrict m = scratch + 2 * i * C, *restrict s = m + C;
-        memset(m, 0, 2 * C * sizeof(float));
+        float *restrict m = scratch + 3 * i * C, *restrict s = m + C, *restrict off = s + C;
+        memset(m, 0, 3 * C * sizeof(float));
         int64_t r = 0;
         for (; r + 4 <= n; r += 4) {
             const real *a = p + r * C, *b = a + C, *c = b + C, *d = c + C;
@@ -73,32 +98,23 @@ void moments(const real *restrict x, int64_t K, int64_t R, int64_t C, float *res
         for (; r < n; r++)
             for (int64_t j = 0; j < C; j++) m[j] += load(p[r * C + j]);
         for (int64_t j = 0; j < C; j++) m[j] /= (float)n;
-        for (r = 0; r + 2 <= n; r += 2) {
-            const real *a = p + r * C, *b = a + C;
-            for (int64_t j = 0; j < C; j++) {
-                float d = load(a[j]) - m[j], e = load(b[j]) - m[j];
-                s[j] += d * d + e * e;
-            }
-        }
-        for (; r < n; r++)
-            for (int64_t j = 0; j < C; j++) {
-                float d = load(p[r * C + j]) - m[j];
-                s[j] += d * d;
-            }
+        deviations(p, n, C, m, s, off);
     }
     DO_PARALLEL(K * blocks * C)
     for (int64_t i = 0; i < K * C; i++) { /* Chan's combination, block by block */
         int64_t k = i / C, j = i % C;
-        double whole = 0, squares = 0, count = 0;
+        double whole = 0, squares = 0, count = 0, usual = 1 / (double)rows;
         for (int64_t b = 0; b < blocks; b++) {
-            const float *m = scratch + 2 * (k * blocks + b) * C;
-            double n = (double)least(rows, R - b * rows), d = m[j] - whole;
-            squares += m[C + j] + d * d * (count * n / (count + n));
-            whole += d * (n / (count + n));
+            const float *m = scratch + 3 * (k * blocks + b) * C;
+            double n = (double)least(rows, R - b * rows), share = n / (count + n);
+            double off = m[2 * C + j] * (b < blocks - 1 ? usual : 1 / n); /* m is rounded */
+            double d = m[j] + off - whole;
+            squares += m[C + j] - off * off * n + d * d * (count * share);
+            whole += d * share;
             count += n;
         }
         mean[i] = (float)whole;
-        var[i] = (float)(R ? squares / count : 0);
+        var[i] = squares > 0 || squares != squares ? (float)(squares / count) : 0;
     }
 }
 
@@ -114,7 +130,7 @@ static double total_of(const eight *sums) {
     return total;
 }
 
-/* Mean and sum of squared deviations of n floats in the first cache. */
+/* Mean and sum of squared deviations of n floats in the caches. */
 static void spread(const float *restrict p, int64_t n, double *mean, double *squares) {
     eight sums[SUMS] = {{0}};
     int64_t i = 0;
@@ -122,17 +138,31 @@ static void spread(const float *restrict p, int64_t n, double *mean, double *squ
         for (int s = 0; s < SUMS; s++) sums[s] += *(const eight *)(p + i + 8 * s);
     double total = total_of(sums);
     for (int64_t t = i; t < n; t++) total += p[t];
-    float m = (float)(total / (double)n);
-    eight squared[SUMS] = {{0}};
+    float m = (float)(total / (double)n); /* nearly: the sum is rounded */
+    eight squared[SUMS] = {{0}}, rest[SUMS] = {{0}};
     for (i = 0; i + STRIDE <= n; i += STRIDE)
         for (int s = 0; s < SUMS; s++) {
             eight d = *(const eight *)(p + i + 8 * s) - m;
             squared[s] += d * d;
+            rest[s] += d;
         }
-    double about = total_of(squared), off = total - (double)m * (double)n; /* m is rounded */
-    for (; i < n; i++) about += (double)(p[i] - m) * (p[i] - m);
-    *mean = total / (double)n;
+    double about = total_of(squared), off = total_of(rest);
+    for (; i < n; i++) {
+        double d = p[i] - m;
+        about += d * d;
+        off += d;
+    }
+    *mean = m + off / (double)n;
     *squares = about - off * off / (double)n;
+}
+
+/* x or 0, also of an x that is infinite, without a branch. */
+static inline float masked(float x, uint32_t mask) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    bits &= mask;
+    memcpy(&x, &bits, 4);
+    return x;
 }
 
 /* One step: out (R, C) = scale x + shift + leak reset(before). scale and shift, before, spikes and
@@ -143,7 +173,8 @@ void charge(const real *restrict x, const float *restrict scale, const float *re
             double *restrict statistics, double *restrict scratch, int64_t R, int64_t C,
             int threads) {
     int64_t rows = rows_of_block(C), blocks = blocks_of(R, C);
-    float theta = before ? *threshold : 0, away = zero_reset ? 0 : 1;
+    float theta = before ? *threshold : 0;
+    uint32_t kept = zero_reset ? 0 : ~0u; /* of what is over the threshold: none, or all bits */
     real one = store(1), zero = store(0);
     DO_PARALLEL(R * C)
     for (int64_t i = 0; i < blocks; i++) {
@@ -158,7 +189,7 @@ void charge(const real *restrict x, const float *restrict scale, const float *re
             if (before) {
                 const float *restrict b = before + r * C;
                 for (int64_t j = 0; j < C; j++) {
-                    float left = (b[j] - theta) * away;
+                    float left = masked(b[j] - theta, kept);
                     u[j] += leak * (b[j] >= theta ? left : b[j]);
                 }
             }

@@ -26,6 +26,8 @@ _SIGNATURES: dict[str, list[Any]] = {
 
 @cache
 def _functions(dtype: torch.dtype) -> ctypes.CDLL:
+    if dtype not in (torch.float32, torch.bfloat16):  # another size would be read beyond its end
+        raise TypeError(f"the CPU kernels take float32 or bfloat16, not {dtype}")
     functions = library(dtype == torch.bfloat16)
     for name, arguments in _SIGNATURES.items():
         function = getattr(functions, name)
@@ -75,6 +77,11 @@ def _floats(x: Tensor) -> Tensor:
     return x.float().contiguous()
 
 
+def _expect_float32(out: Tensor) -> None:
+    if out.dtype != torch.float32:
+        raise TypeError(f"membranes are float32, not {out.dtype}")
+
+
 def _scratch(functions: ctypes.CDLL, x: Tensor) -> Tensor:
     return torch.empty(functions.scratch_floats(*_size(x)))
 
@@ -105,9 +112,14 @@ def charge(
     fire_at: float | None = None,
 ) -> Tensor | None:
     """One step's membranes into ``out``; their mean and squared deviations if asked for."""
+    _expect_float32(out)
     x, rows = _step_rows(x), _step_rows(out)
-    before = None if before is None else _step_rows(before)
-    fired = None if spikes is None else _step_rows(spikes)
+    before = None if before is None else _step_rows(before.float())
+    scale, shift, threshold = (
+        None if each is None else _floats(each) for each in (scale, shift, threshold)
+    )
+    # The C code writes spikes in the type of x.
+    fired = None if spikes is None or spikes.dtype != x.dtype else _step_rows(spikes)
     R, C = x.shape[0] * math.prod(x.shape[2:]), x.shape[1]
     functions = _functions(x.dtype)
     sums, scratch = None, None
@@ -121,6 +133,8 @@ def charge(
     _give_back(rows, out)
     if fired is not None and spikes is not None:
         _give_back(fired, spikes)
+    elif spikes is not None and fire_at is not None:
+        fire(out, torch.tensor(fire_at), spikes)
     return None if sums is None else sums.float()
 
 
@@ -132,7 +146,7 @@ def _give_back(rows: Tensor, out: Tensor) -> None:
 
 def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
     """One step: ``out`` is 1 where u reaches the threshold, else 0."""
-    u, rows = _step_rows(u), _step_rows(out)
+    u, rows, threshold = _step_rows(u.float()), _step_rows(out), _floats(threshold)
     threads = torch.get_num_threads()
     _functions(out.dtype).fire(_at(u), _at(threshold), _at(rows), u.numel(), threads)
     _give_back(rows, out)
@@ -150,7 +164,7 @@ def grad_sums(
     """Sums of the normalized currents' gradient g, and of g times them: two (K, C)."""
     x = _rows(x)
     grad = _rows(grad.to(x.dtype))
-    u = None if u is None else _rows(u)
+    u = None if u is None else _rows(u.float())
     thresholds, mean, std = map(_floats, (thresholds, mean, std))
     functions = _functions(x.dtype)
     total, dot = torch.empty(2, x.shape[0], x.shape[2]).unbind()
@@ -177,7 +191,8 @@ def grad_input(
     """The currents' gradient a g + b + c Î, (K, N, C, ...); without ``x`` it is g."""
     dtype = grad.dtype if x is None else x.dtype
     grad = _rows(grad.to(dtype))
-    x, u = (None if each is None else _rows(each) for each in (x, u))
+    x = None if x is None else _rows(x)
+    u = None if u is None else _rows(u.float())
     thresholds = _floats(thresholds)
     mean, std, a, b, c = (None if each is None else _floats(each) for each in (mean, std, a, b, c))
     out = _like(grad, dtype)
@@ -191,21 +206,20 @@ def grad_input(
 
 def pack(x: Tensor, levels: int) -> Tensor:
     """Multiples of 1/levels, up to 255/levels, as bytes in the same layout."""
-    dense = x if _dense(x) else x.contiguous()
-    out = torch.empty_like(dense, dtype=torch.uint8)
-    _functions(x.dtype).pack(_at(dense), _at(out), levels, x.numel(), torch.get_num_threads())
+    out = torch.empty_like(x, dtype=torch.uint8)
+    x = _laid_out_as(out, x)
+    _functions(x.dtype).pack(_at(x), _at(out), levels, x.numel(), torch.get_num_threads())
     return out
 
 
 def unpack(packed: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
     """What was packed, exactly."""
     out = torch.empty_like(packed, dtype=dtype)
+    packed = _laid_out_as(out, packed)
     _functions(dtype).unpack(_at(packed), _at(out), levels, out.numel(), torch.get_num_threads())
     return out
 
 
-def _dense(x: Tensor) -> bool:
-    """Whether its values fill a piece of memory, in whatever order."""
-    return x.is_contiguous() or (
-        x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    )
+def _laid_out_as(out: Tensor, x: Tensor) -> Tensor:
+    """``x``, or a copy that fills a piece of memory in the order of ``out``, its ``empty_like``."""
+    return x if x.stride() == out.stride() else torch.empty_like(out, dtype=x.dtype).copy_(x)
