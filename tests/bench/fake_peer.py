@@ -16,7 +16,7 @@ def quick(setting: Setting) -> Variants:
 
 
 def uneven(setting: Setting) -> Variants:
-    """Two ways, of which one takes its time."""
+    """Three ways: one that this machine has not, one that takes its time, one that does not."""
 
     def slow() -> Work:
         work = _work(setting)
@@ -28,7 +28,10 @@ def uneven(setting: Setting) -> Variants:
 
         return Work(work.model, work.optimizer, losses)
 
-    return {"slow": slow, "fast": lambda: _work(setting)}
+    def absent() -> Work:
+        raise ImportError("no such kernels here")
+
+    return {"slow": slow, "absent": absent, "fast": lambda: _work(setting)}
 
 
 def broken(setting: Setting) -> Variants:

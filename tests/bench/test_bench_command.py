@@ -37,7 +37,7 @@ def test_a_whole_run_leaves_its_files_and_prints_its_tables(tmp_path: Path) -> N
     assert kept[2] == kept[30]
     assert "| steadyspike (plain torch), K 1 |" in result.stdout
     assert "## Ratios of one run" in result.stdout
-    for line in result.stdout.splitlines()[-5:]:
+    for line in result.stdout.splitlines()[-4:]:
         assert (tmp_path / line).exists(), line
     assert "round 2 of 2" in result.stderr
 

@@ -30,7 +30,7 @@ def test_what_it_measures_on_a_gpu() -> None:
     chosen = options(gpu=True)
     assert chosen.device == "cuda"
     assert chosen.batches == (128,)
-    assert chosen.precisions == ("float32", "tf32", "bfloat16")
+    assert chosen.precisions == ("float32", "bfloat16")
     assert 2 in chosen.memory_steps
     assert 30 in chosen.memory_steps
     assert chosen.data == "fashion_mnist"

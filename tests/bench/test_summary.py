@@ -56,7 +56,9 @@ def test_the_ratios_that_matter() -> None:
     assert alone.range is not None
     assert (alone.range.low, alone.range.high) == pytest.approx((1 / 0.9, 2.0))
     assert told["kept for backward, K 1: T 30 of T 2"].value == 1.0
-    assert len(told) == 9  # and of plain torch images/s at K 4 and peak memory
+    assert told["peak memory of steadyspike (fused): T 4 of T 2"].value == pytest.approx(10 / 9)
+    assert told["peak memory of SpikingJelly (BPTT): T 4 of T 2"].value == 2.0
+    assert len(told) == 11  # and of plain torch images/s at K 4 and peak memory
 
 
 def test_labels_tell_rows_apart() -> None:

@@ -24,6 +24,7 @@ class Contender:
         ink, marker, dashes: its line in figures (report/theme.py).
         note: in what it is not the same network and training as ours.
         replayed: whether its convolutions are also timed alone.
+        curve: whether its memory is measured at other T too.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Contender:
     dashes: tuple[float, ...] = ()
     note: str = ""
     replayed: bool = False
+    curve: bool = True
 
     @property
     def ours(self) -> bool:
@@ -97,6 +99,7 @@ PEERS = (
         marker="d",
         dashes=(2, 2),
         note="the same through torch.compile",
+        curve=False,  # it would compile anew for each T
     ),
     Contender(
         "spikingjelly-ottt",

@@ -52,12 +52,12 @@ def add_options(bench: argparse.ArgumentParser) -> None:
         "steps": ("4", "T, the time steps of a presentation"),
         "chunk": ("1,2,4", "K, the steps of one call; those above T are left out"),
         "batch": (None, "images (32; on a GPU 128)"),
-        "precision": (None, f"of {', '.join(PRECISIONS)} (all but tf32; on a GPU all)"),
+        "precision": ("float32,bfloat16", f"of {', '.join(PRECISIONS)}; tf32 on a GPU"),
         "norm": ("osr", f"of {', '.join(NORMS)}"),
         "ots": ("on", "of on, off: with and without the threshold stabilizer"),
         "memory-steps": (
             None,
-            "T of the curve of peak memory (2,8; on a GPU 1,2,8,16,30); or none",
+            "T of the curve of peak memory (2,8; on a GPU 2,8,30); or none",
         ),
     }
     for name, (default, help_) in lists.items():
@@ -131,15 +131,11 @@ def options_of(given: argparse.Namespace, *, gpu: bool, cores: int) -> Options:
     if device == "cuda" and not gpu:
         raise UserError("--device: torch finds no GPU here, expected cpu")
     on_gpu = device == "cuda"
-    precisions = _names(
-        "precision",
-        given.precision or ("float32,tf32,bfloat16" if on_gpu else "float32,bfloat16"),
-        PRECISIONS,
-    )
+    precisions = _names("precision", given.precision, PRECISIONS)
     if "tf32" in precisions and not on_gpu:
         raise UserError("--precision: tf32 needs --device cuda, expected float32 or bfloat16")
     steps = _positives("steps", given.steps)
-    memory = given.memory_steps or ("1,2,8,16,30" if on_gpu else "2,8")
+    memory = given.memory_steps or ("2,8,30" if on_gpu else "2,8")
     data = given.data or ("fashion_mnist" if on_gpu else "embedded")
     return Options(
         models=_names("model", given.model, MODELS),

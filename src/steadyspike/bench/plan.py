@@ -31,7 +31,7 @@ def memory_curve(options: Options) -> list[Entry]:
         (contender, first.but(steps=steps, chunk=_chunk(contender, options, steps)))
         for contender in contenders
         for steps in options.memory_steps
-        if steps not in options.steps
+        if contender.curve and steps not in options.steps
     ]
 
 

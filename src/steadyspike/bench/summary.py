@@ -112,7 +112,7 @@ def ratios(bench: Bench) -> list[Ratio]:
     told: list[Ratio] = []
     for group in groups(bench):
         told += _of_group(group, _where(group[0].setting, len(groups(bench))))
-    return told + _of_kept(bench)
+    return told + _of_curve(bench) + _of_kept(bench)
 
 
 def _where(setting: Setting, count: int) -> str:
@@ -146,6 +146,17 @@ def _of_group(group: Sequence[Measurement], where: str) -> list[Ratio]:
             whole = median(row.seconds) / median(row.convolution_seconds)
             name = f"{where}: time of a step, K {row.setting.chunk}, of its convolutions alone"
             told.append(Ratio(name, whole, Spread(whole, min(by_turn), max(by_turn))))
+    return told
+
+
+def _of_curve(bench: Bench) -> list[Ratio]:
+    """How flat the peak memory is in T, of ours and of the rival."""
+    told = []
+    for key, curve in memory_points(bench).items():
+        few, many = min(curve), max(curve)
+        if key in (FUSED.key, RIVAL) and few < many:
+            name = f"peak memory of {ALL[key].label}: T {many} of T {few}"
+            told.append(Ratio(name, curve[many] / curve[few]))
     return told
 
 

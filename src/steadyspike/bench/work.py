@@ -33,7 +33,7 @@ class Work:
     losses: Callable[[], Iterator[Tensor]]
 
 
-#: What a framework offers in a setting: each way to run it, by its name.
+#: What a framework offers in a setting: each way to run it, by its name; the first runs anywhere.
 Variants = dict[str, Callable[[], Work]]
 
 

@@ -12,13 +12,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from steadyspike.pins import keep_freed_memory, pin_cpu
 
 if TYPE_CHECKING:
     from steadyspike.bench.setting import Setting
-    from steadyspike.bench.work import Variants, Work
+    from steadyspike.bench.work import Variants
 
 TRIAL_BATCH = 4  # on a CPU variants are tried on this fraction of the batch
 MOST_STEPS = 1000  # of a turn
@@ -162,15 +163,17 @@ class _Session:
         if setting.device == "cpu":
             setting = setting.but(batch=max(1, setting.batch // TRIAL_BATCH))
             offered = self.offer(setting)
-        seconds = {}
+        seconds: dict[str, float] = {}
+        failure: Exception = RuntimeError("nothing to run")
         for name, make in offered.items():
-            work: Work = make()
-
-            def run(work: "Work" = work) -> None:
-                train_step(work)
-
-            run()
-            seconds[name] = min(self._timed(run, 1) for _ in range(2))
+            try:
+                run = partial(train_step, make())
+                run()
+                seconds[name] = min(self._timed(run, 1) for _ in range(2))
+            except (ImportError, RuntimeError) as error:
+                failure = error  # a way that this machine has not
+        if not seconds:
+            raise failure
         return min(seconds, key=lambda name: seconds[name])
 
 
