@@ -14,6 +14,7 @@ fi
 # shellcheck source=/dev/null
 . /etc/os-release
 # What apt itself would ask for this release's packages, whatever file names it.
+# shellcheck disable=SC2016
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
     awk -v release="$VERSION_CODENAME" '$2 == release { print $1; exit }')
 if [ -z "$mirror" ]; then

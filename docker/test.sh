@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The container, tested on a real engine: built on a base image of this distribution's packages (or
+# on BASE_IMAGE), then used as docs/docker.md says, on a clone of the last commit.
+# Usage: docker/test.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unset COMPOSE_FILE COMPOSE_PROFILES PIPELINE EXPERIMENT MACHINES PROCESSES FIRST
+
+docker/engine.sh
+export BASE_IMAGE=${BASE_IMAGE:-}
+if [ -z "$BASE_IMAGE" ]; then
+    BASE_IMAGE=steadyspike-base
+    docker/base.sh "$BASE_IMAGE"
+fi
+
+# Who uses it: the caller, or for root somebody else, since root may write everywhere.
+uid=$(id -u) gid=$(id -g)
+if [ "$uid" = 0 ]; then uid=1000 gid=1000; fi
+
+folder=$(mktemp -d)
+chmod 755 "$folder"
+export STEADYSPIKE_IMAGE=steadyspike-test COMPOSE_PROJECT_NAME=steadyspike-test
+clone=$folder/steadyspike
+finish() {
+    for project in steadyspike-test steadyspike-other; do
+        docker compose --project-name "$project" --file "$clone/compose.yaml" \
+            --file "$clone/docker/cluster.yaml" --profile '*' down --timeout 5 > /dev/null 2>&1 || true
+    done
+    rm -rf "$folder"
+}
+trap finish EXIT
+git -c safe.directory='*' clone --quiet . "$clone"
+[ "$uid" = "$(id -u)" ] || chown -R "$uid:$gid" "$clone"
+cd "$clone"
+printf 'UID=%s\nGID=%s\n' "$uid" "$gid" > .env
+
+. docker/test/say.sh
+for part in build one_machine mistakes cluster; do
+    echo "docker-test: $part"
+    began=$SECONDS
+    # shellcheck source=/dev/null
+    . "docker/test/$part.sh"
+    echo "docker-test: $part passed in $((SECONDS - began)) s"
+done
+echo "docker-test: all passed in $SECONDS s"

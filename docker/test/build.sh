@@ -1,0 +1,36 @@
+# The image: built from the lock, small, quick to build again.
+# shellcheck shell=bash disable=SC2154
+
+# The indexes that pip and uv use here, for the build alone: no layer and no history holds them.
+packages=$folder/packages
+for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
+    UV_DEFAULT_INDEX UV_INDEX UV_INDEX_URL UV_EXTRA_INDEX_URL; do
+    [ -z "${!variable:-}" ] || printf '%s=%q\n' "$variable" "${!variable}"
+done > "$packages"
+
+build() {
+    docker buildx build --quiet --load --network host --build-arg BASE_IMAGE="$BASE_IMAGE" \
+        --build-arg REVISION="$(git -c safe.directory='*' rev-parse HEAD)" \
+        --secret "id=packages,src=$packages" --file docker/Dockerfile --tag "$STEADYSPIKE_IMAGE" .
+}
+
+build > /dev/null
+in_image() { docker run --rm --network none --entrypoint sh "$STEADYSPIKE_IMAGE" -c "$1"; }
+size=$(docker image inspect --format '{{.Size}}' "$STEADYSPIKE_IMAGE")
+python_packages=$(in_image 'du --bytes --summarize /opt/venv | cut -f 1')
+figure "image over its Python packages" "$(((size - python_packages) / 1000000))" MB 300
+echo "docker-test: image: $((size / 1000000)) MB, Python packages: $((python_packages / 1000000)) MB"
+left=$(in_image 'ls -d /opt/cache /root/.cache /var/lib/apt/lists/* /var/cache/apt/* 2> /dev/null || true')
+[ -z "$left" ] || fail "caches left in the image: $left"
+[ "$(in_image 'id -u')" != 0 ] || fail "the image runs as root"
+# Without a checkout too: the image's own copy.
+docker run --rm --network none "$STEADYSPIKE_IMAGE" steadyspike train --help > /dev/null ||
+    fail "the image's own copy of the source does not run"
+
+began=$(date +%s.%N)
+echo "# a change" >> src/steadyspike/seeds.py
+build > /dev/null
+figure "rebuild after a source change" \
+    "$(awk -v a="$began" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')" s 10
+git -c safe.directory='*' checkout --quiet src/steadyspike/seeds.py
+chown "$uid:$gid" src/steadyspike/seeds.py
