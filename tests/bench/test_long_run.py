@@ -3,6 +3,7 @@ import torch
 
 from steadyspike.bench import long_run
 from steadyspike.bench.setting import Setting
+from steadyspike.bench.tables import trained
 from steadyspike.data.dataset import Split
 from tiny import tiny_dataset
 
@@ -32,6 +33,7 @@ def test_as_many_epochs_as_the_time_holds_and_at_least_one(
     assert 0 <= training.accuracy_last <= training.accuracy_best <= 100
     told = capsys.readouterr().err
     assert told.count("test accuracy") == training.epochs
-    sentence = long_run.sentence(training)
+    sentence = trained(training)
+    assert "(1×12×12), T 1, K 1, batch 10" in sentence
     assert f"{training.epochs} epochs" in sentence
     assert f"test accuracy {training.accuracy_last:.2f} %" in sentence

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from bench_samples import bench, measurement
 
-from steadyspike.bench.records import Machine
+from steadyspike.bench.records import Machine, Training
 from steadyspike.bench.setting import Setting
 from steadyspike.bench.summary import groups
 from steadyspike.bench.tables import comparison, notes, where
@@ -45,6 +45,31 @@ def test_the_page_says_where_what_differs_and_what_is_missing() -> None:
     assert "- SpikingJelly (BPTT): LIFNode in multi-step mode" in text
     assert "| `embedded` | float32 | 8 | 2.500 | 1.25 |" in text
     assert where(bench(changed=True)).endswith("and later changes")
+
+
+def test_a_training_run_is_told_on_the_page_and_in_the_readme(tmp_path: Path) -> None:
+    training = Training(
+        dataset="fashion_mnist",
+        setting=Setting(image=(1, 32, 32), chunk=4, batch=128),
+        minutes=9.54,
+        epochs=12,
+        seconds_an_epoch=47.7,
+        accuracy_last=91.25,
+        accuracy_best=91.5,
+        on="A GPU",
+        date="2026-01-02T03:04:05+00:00",
+    )
+    told = (
+        "vggsnn with OSR and OTS on, trained on fashion_mnist (1×32×32), T 4, K 4, batch 128, "
+        "float32, on A GPU: 12 epochs in 9.5 minutes (47.7 s each), test accuracy 91.25 %, best "
+        "91.50 %, 2026-01-02."
+    )
+    save(bench(training=training), tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\n{END}\n")
+    render(tmp_path, [readme])
+    assert told in readme.read_text()
+    assert told in (tmp_path / "bench-cpu.md").read_text()
 
 
 def test_a_failure_is_told_once_for_all_precisions() -> None:

@@ -14,9 +14,11 @@ from steadyspike.bench.ours import experiment_of
 from steadyspike.bench.plan import comparisons
 from steadyspike.bench.records import Training, file_of, read_bench
 from steadyspike.bench.setting import Setting
+from steadyspike.bench.tables import trained
 from steadyspike.bench.write import render, save
 from steadyspike.data import Dataset
 from steadyspike.data.dataset import Samples, Split
+from steadyspike.data.presenting import frame_shape
 from steadyspike.errors import UserError
 from steadyspike.experiment import DatasetOptions, Experiment
 from steadyspike.files import write_atomically
@@ -38,7 +40,7 @@ def train_for(minutes: float, options: Options) -> None:
     make_deterministic()
     setting = longest_chunk(options)
     training = train_on(padded(data.load(NAME), SIDE), setting, 60 * minutes)
-    print(sentence(training))
+    print(trained(training))
     path = file_of(options.out, options.device)
     found = read_bench(path)
     if found is None:
@@ -103,12 +105,13 @@ def train_on(dataset: Dataset, setting: Setting, seconds: float) -> Training:
     took = time.monotonic() - began
     return Training(
         dataset=dataset.name,
-        setting=setting,
+        setting=setting.but(image=frame_shape(dataset)),
         minutes=took / 60,
         epochs=epochs,
         seconds_an_epoch=took / epochs,
         accuracy_last=accuracies[-1],
         accuracy_best=max(accuracies),
+        on=machine.device_name(setting.device),
         date=machine.now(),
     )
 
@@ -138,15 +141,3 @@ def _wait() -> None:
 def _of_epochs(experiment: Experiment, epochs: int) -> Experiment:
     training = experiment.training.model_copy(update={"epochs": epochs})
     return experiment.model_copy(update={"training": training})
-
-
-def sentence(training: Training) -> str:
-    """The result in words."""
-    setting = training.setting
-    return (
-        f"{training.dataset}, padded to {SIDE}×{SIDE}, {setting.model} with {setting.norm} and OTS "
-        f"{'on' if setting.stabilize_threshold else 'off'}, T {setting.steps}, batch "
-        f"{setting.batch}, {setting.precision} on {setting.device}: {training.epochs} epochs in "
-        f"{training.minutes:.1f} minutes ({training.seconds_an_epoch:.1f} s each), test accuracy "
-        f"{training.accuracy_last:.2f} %, best {training.accuracy_best:.2f} %"
-    )

@@ -40,6 +40,15 @@ def machine(device: str, facts: dict[str, Any], load_before: float | None) -> Ma
     )
 
 
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    return _processor()
+
+
 def now() -> str:
     """The date and time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

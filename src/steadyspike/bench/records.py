@@ -66,6 +66,7 @@ class Training(Checked):
     seconds_an_epoch: float
     accuracy_last: float  # percent, of the test split
     accuracy_best: float
+    on: str  # the processor or GPU
     date: str
 
 

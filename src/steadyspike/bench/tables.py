@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from steadyspike.bench.contenders import ALL
-from steadyspike.bench.records import Bench, Measurement
+from steadyspike.bench.records import Bench, Measurement, Training
 from steadyspike.bench.summary import (
     groups,
     images_per_second,
@@ -15,6 +15,7 @@ from steadyspike.bench.summary import (
     rival,
     speed_up,
 )
+from steadyspike.report.methods import NORMALIZATIONS
 from steadyspike.report.tables import NOT_MEASURED, Column, Table, Value
 
 MEGABYTE = 1e6
@@ -109,6 +110,20 @@ def notes(bench: Bench) -> list[str]:
     missing = dict.fromkeys((skip.contender, skip.reason) for skip in bench.skipped)
     told += [f"{ALL[key].label}: {NOT_MEASURED}: {reason}" for key, reason in missing]
     return told + [f"Waiting for data {NOT_MEASURED}: {reason}" for reason in bench.unread]
+
+
+def trained(training: Training) -> str:
+    """A training run of a given length, in words."""
+    setting = training.setting
+    channels, height, width = setting.image
+    return (
+        f"{setting.model} with {NORMALIZATIONS[setting.norm]} and OTS "
+        f"{'on' if setting.stabilize_threshold else 'off'}, trained on {training.dataset} "
+        f"({channels}×{height}×{width}), T {setting.steps}, K {setting.chunk}, batch "
+        f"{setting.batch}, {setting.precision}, on {training.on}: {training.epochs} epochs in "
+        f"{training.minutes:.1f} minutes ({training.seconds_an_epoch:.1f} s each), test accuracy "
+        f"{training.accuracy_last:.2f} %, best {training.accuracy_best:.2f} %, {training.date[:10]}"
+    )
 
 
 def where(bench: Bench) -> str:

@@ -12,6 +12,7 @@ from steadyspike.bench.tables import (
     memory_table,
     notes,
     ratio_table,
+    trained,
     waiting_table,
     where,
 )
@@ -71,6 +72,8 @@ def markdown(bench: Bench) -> str:
     for table in tables_of(bench):
         lines += [table.to_markdown().replace("# ", "## ", 1)]
     lines += ["## Notes", "", *(f"- {note}" for note in notes(bench)), ""]
+    if bench.training:
+        lines += ["## Training", "", f"{trained(bench.training)}.", ""]
     for figure in figures(bench):
         lines += [f"![{figure.title}]({figure.name}.svg)", ""]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -86,6 +89,8 @@ def _part(found: Sequence[Bench], folder: Path, readme: Path) -> str:
             lines += [f"**{table.title}**", "", body]
         drawn = figures(bench)
         lines += [f"![{figure.title}]({base}/{figure.name}.svg)" for figure in drawn[:1]]
+        if bench.training:
+            lines += ["", f"{trained(bench.training)}."]
         lines += ["", f"{where(bench)}. [All tables]({base}/bench-{bench.machine.device}.md).", ""]
     return "\n".join(lines).strip("\n")
 
