@@ -46,8 +46,9 @@ def shared(source: str, *more: str) -> ctypes.CDLL:
         raise NoCompiler(f"none of {', '.join(COMPILERS)} is installed")
     path = SOURCE.with_name(source)
     flags = (*FLAGS, *more, *(("-fopenmp",) if runtime is not None else ()))
+    texts = [each.read_bytes() for each in (path, *sorted(path.parent.glob("*.h")))]
     key = hashlib.sha256(
-        b"\0".join([path.read_bytes(), _version(compiler), *map(str.encode, flags)])
+        b"\0".join([*texts, _version(compiler), *map(str.encode, flags)])
     ).hexdigest()
     name = f"kernels-{key[:16]}.so"
     own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "steadyspike")

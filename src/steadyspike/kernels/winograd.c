@@ -13,8 +13,8 @@
  * multiplications, in the order of channels or of tiles; vectors run over other, independent lanes.
  * Sums over tiles are of parts whose size is fixed, put together in order.
  */
-#include <immintrin.h>
-#include <stdint.h>
+#include "products.h"
+
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -22,30 +22,12 @@
 static int omp_get_thread_num(void) { return 0; }
 #endif
 
-#ifdef __AVX512F__
-typedef __m512 vector;
-#define LOAD _mm512_loadu_ps
-#define STORE _mm512_storeu_ps
-#define FILL _mm512_set1_ps
-#define ADD _mm512_add_ps
-#define FUSED _mm512_fmadd_ps
-enum { LANES = 16, ROWS = 14 };
-#else
-typedef __m256 vector;
-#define LOAD _mm256_loadu_ps
-#define STORE _mm256_storeu_ps
-#define FILL _mm256_set1_ps
-#define ADD _mm256_add_ps
-#define FUSED _mm256_fmadd_ps
-enum { LANES = 8, ROWS = 6 };
-#endif
-
 enum {
-    COLUMNS = 2 * LANES, /* of a product's piece in registers, ROWS by COLUMNS */
     LINE = 16,           /* floats of a cache line */
     PAD = 32,            /* channels are padded to this, a multiple of any COLUMNS */
     CHUNK = 64,          /* channels of either side in a piece of the weights' gradient */
-    DEEP = 32,           /* tiles of a block there */
+    DEEP = 64,           /* tiles of a block there */
+    AHEAD = 4,           /* tiles whose values are asked for before their turn */
     PART = 2048,         /* tiles of a partial sum there */
 };
 
@@ -55,151 +37,109 @@ static int64_t over(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t pitch(int64_t C) { return over(C, PAD) * PAD + LINE; }
 static int64_t plane(int64_t rows, int64_t pitch) { return (rows * pitch / LINE | 1) * LINE; }
 
-/* c (rows, COLUMNS) = a (rows, K) b (K, COLUMNS), or added to c. */
-static inline __attribute__((always_inline)) void piece(
-    int rows, int added, const float *restrict a, int64_t a_row, int64_t a_k,
-    const float *restrict b, int64_t b_k, float *restrict c, int64_t c_row, int64_t K) {
-    vector sums[ROWS][2];
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
-        sums[r][0] = sums[r][1] = FILL(0);
-    }
-    for (int64_t k = 0; k < K; k++, a += a_k, b += b_k) {
-        vector left = LOAD(b), right = LOAD(b + LANES);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            vector one = FILL(a[r * a_row]);
-            sums[r][0] = FUSED(one, left, sums[r][0]);
-            sums[r][1] = FUSED(one, right, sums[r][1]);
-        }
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
-        float *to = c + r * c_row;
-#pragma GCC unroll 2
-        for (int side = 0; side < 2; side++, to += LANES)
-            STORE(to, added ? ADD(LOAD(to), sums[r][side]) : sums[r][side]);
-    }
-}
-
-#define EACH_NUMBER_OF_ROWS(CASE) \
-    switch (rows) { \
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) \
-        MORE_ROWS(CASE) \
-    }
-#ifdef __AVX512F__
-#define MORE_ROWS(CASE) \
-    CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-#else
-#define MORE_ROWS(CASE)
-#endif
-
-/* a by rows, b packed. */
-static void multiply(int64_t rows, const float *a, int64_t a_row, const float *b, float *c,
-                     int64_t c_row, int64_t K) {
-#define CASE(n) \
-    case n: piece(n, 0, a, a_row, 1, b, COLUMNS, c, c_row, K); break;
-    EACH_NUMBER_OF_ROWS(CASE)
-#undef CASE
-}
-
-/* c += at b, both by rows of one k. */
-static void add_outer(int64_t rows, const float *a, int64_t a_k, const float *b, int64_t b_k,
-                      float *c, int64_t c_row, int64_t K) {
-#define CASE(n) \
-    case n: piece(n, 1, a, 1, a_k, b, b_k, c, c_row, K); break;
-    EACH_NUMBER_OF_ROWS(CASE)
-#undef CASE
-}
-
 /* Images and their tiles. */
 typedef struct {
-    int64_t N, H, W, C, down, across; /* tiles of an image, one below the other and side by side */
+    int64_t N, H, W, down, across; /* tiles of an image, one below the other and side by side */
 } Images;
 
-static Images images(int64_t N, int64_t H, int64_t W, int64_t C) {
-    return (Images){N, H, W, C, over(H, 2), over(W, 2)};
+static Images images(int64_t N, int64_t H, int64_t W) {
+    return (Images){N, H, W, over(H, 2), over(W, 2)};
 }
 static int64_t tiles_of(Images of) { return of.N * of.down * of.across; }
 
-/* Where the size by size values of a tile begin, counted in values of one channel, or -1 where
- * there is none: from its upper left output, less the border. */
-static void places(Images of, int64_t tile, int size, int border, int64_t *at) {
-    int64_t n = tile / (of.down * of.across), y = tile / of.across % of.down * 2 - border,
-            x = tile % of.across * 2 - border;
-    for (int i = 0; i < size; i++)
-        for (int j = 0; j < size; j++) {
+/* The pixels of a tile's 4 by 4 inputs, -1 beyond the image; the inner 2 by 2 are its outputs'. */
+typedef struct {
+    int64_t pixel[16];
+} Tile;
+static const int INNER[4] = {5, 6, 9, 10};
+
+static Tile tile_of(Images of, int64_t tile) {
+    Tile at;
+    int64_t n = tile / (of.down * of.across), rest = tile % (of.down * of.across);
+    int64_t y = rest / of.across * 2 - 1, x = rest % of.across * 2 - 1;
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) {
             int in = y + i >= 0 && y + i < of.H && x + j >= 0 && x + j < of.W;
-            *at++ = in ? ((n * of.H + y + i) * of.W + x + j) * of.C : -1;
+            at.pixel[4 * i + j] = in ? (n * of.H + y + i) * of.W + x + j : -1;
         }
+    return at;
 }
 
-/* V = Bt d B of C channels, V[xi] step apart. */
+/* Asks for n values of that size; their places are apart, which no processor guesses. */
+static void fetch(const void *from, int64_t at, int64_t n, int64_t size) {
+    for (int64_t i = at * size; at >= 0 && i < (at + n) * size; i += 4 * LINE)
+        __builtin_prefetch((const char *)from + i);
+}
+
+/* The transforms are written once for vectors of channels and the channels left over. */
+static inline vector get_float(const float *p) { return LOAD(p); }
+static inline vector get_uint8_t(const uint8_t *p) { return WIDEN(p); }
+#define GET_ONE(p) (float)*(p)
+#define PUT_ONE(p, x) *(p) = (x)
+#define EACH_CHANNEL(C, BODY, GET) \
+    int64_t c = 0; \
+    for (; c + LANES <= (C); c += LANES) { BODY(vector, GET, STORE) } \
+    for (; c < (C); c++) { BODY(float, GET_ONE, PUT_ONE) }
+
+/* V = Bt d B of C channels of x, which has C_x; V[xi] step apart. */
 #define TRANSFORM(NAME, REAL) \
-    static void NAME(Images of, const REAL *x, int64_t tile, int64_t C, const REAL *none, \
-                     float *v, int64_t step) { \
-        int64_t at[16]; \
+    static void NAME(const REAL *x, int64_t C_x, Tile at, int64_t C, const REAL *none, float *v, \
+                     int64_t step) { \
         const REAL *d[16]; \
-        places(of, tile, 4, 1, at); \
-        for (int i = 0; i < 16; i++) d[i] = at[i] < 0 ? none : x + at[i]; \
-        _Pragma("GCC ivdep") for (int64_t c = 0; c < C; c++) { \
-            SIDE(0) SIDE(1) SIDE(2) SIDE(3) \
-            ACROSS(0) ACROSS(1) ACROSS(2) ACROSS(3) \
-        } \
+        for (int i = 0; i < 16; i++) d[i] = at.pixel[i] < 0 ? none : x + at.pixel[i] * C_x; \
+        EACH_CHANNEL(C, INPUTS, get_##REAL) \
     }
-#define SIDE(j) \
-    float a##j = d[j][c], b##j = d[4 + j][c], c##j = d[8 + j][c], d##j = d[12 + j][c]; \
-    float t0##j = a##j - c##j, t1##j = b##j + c##j, t2##j = c##j - b##j, t3##j = b##j - d##j;
-#define ACROSS(i) \
-    v[(4 * i + 0) * step + c] = t##i##0 - t##i##2; \
-    v[(4 * i + 1) * step + c] = t##i##1 + t##i##2; \
-    v[(4 * i + 2) * step + c] = t##i##2 - t##i##1; \
-    v[(4 * i + 3) * step + c] = t##i##1 - t##i##3;
+#define INPUTS(REAL, GET, PUT) \
+    INPUT(REAL, GET, 0) INPUT(REAL, GET, 1) INPUT(REAL, GET, 2) INPUT(REAL, GET, 3) \
+    DIFFERENCES(PUT, 0) DIFFERENCES(PUT, 1) DIFFERENCES(PUT, 2) DIFFERENCES(PUT, 3)
+#define INPUT(REAL, GET, j) \
+    REAL p##j = GET(d[j] + c), q##j = GET(d[4 + j] + c), r##j = GET(d[8 + j] + c), \
+         s##j = GET(d[12 + j] + c); \
+    REAL t0##j = p##j - r##j, t1##j = q##j + r##j, t2##j = r##j - q##j, t3##j = q##j - s##j;
+#define DIFFERENCES(PUT, i) \
+    PUT(v + (4 * i + 0) * step + c, t##i##0 - t##i##2); \
+    PUT(v + (4 * i + 1) * step + c, t##i##1 + t##i##2); \
+    PUT(v + (4 * i + 2) * step + c, t##i##2 - t##i##1); \
+    PUT(v + (4 * i + 3) * step + c, t##i##1 - t##i##3);
 TRANSFORM(transform, float)
 TRANSFORM(transform_bytes, uint8_t)
 
-/* A dy At. */
-static void transform_gradient(Images of, const float *dy, int64_t tile, int64_t C,
-                               const float *none, float *v, int64_t step) {
-    int64_t at[4];
+/* A dy At of C channels of dy, which has C_y. */
+static void transform_gradient(const float *dy, int64_t C_y, Tile at, int64_t C, const float *none,
+                               float *v, int64_t step) {
     const float *d[4];
-    places(of, tile, 2, 0, at);
-    for (int i = 0; i < 4; i++) d[i] = at[i] < 0 ? none : dy + at[i];
-#pragma GCC ivdep
-    for (int64_t c = 0; c < C; c++) {
-        float p = d[0][c], q = d[1][c], r = d[2][c], s = d[3][c];
-        float t[4][2] = {{p, q}, {p + r, q + s}, {p - r, q - s}, {-r, -s}};
-#define OUT(i) \
-    v[(4 * i + 0) * step + c] = t[i][0]; \
-    v[(4 * i + 1) * step + c] = t[i][0] + t[i][1]; \
-    v[(4 * i + 2) * step + c] = t[i][0] - t[i][1]; \
-    v[(4 * i + 3) * step + c] = -t[i][1];
-        OUT(0) OUT(1) OUT(2) OUT(3)
-#undef OUT
-    }
+    for (int i = 0; i < 4; i++)
+        d[i] = at.pixel[INNER[i]] < 0 ? none : dy + at.pixel[INNER[i]] * C_y;
+#define SPREAD(PUT, i, a, b) \
+    PUT(v + (4 * i + 0) * step + c, a); \
+    PUT(v + (4 * i + 1) * step + c, a + b); \
+    PUT(v + (4 * i + 2) * step + c, a - b); \
+    PUT(v + (4 * i + 3) * step + c, -b);
+#define GRADIENTS(REAL, GET, PUT) \
+    REAL p = GET(d[0] + c), q = GET(d[1] + c), r = GET(d[2] + c), s = GET(d[3] + c); \
+    REAL p_r = p + r, q_s = q + s, p_mr = p - r, q_ms = q - s, mr = -r, ms = -s; \
+    SPREAD(PUT, 0, p, q) SPREAD(PUT, 1, p_r, q_s) SPREAD(PUT, 2, p_mr, q_ms) SPREAD(PUT, 3, mr, ms)
+    EACH_CHANNEL(C, GRADIENTS, get_float)
 }
 
-/* y = At M A + bias of C channels; what lies beyond the image goes to nowhere. */
-static void transform_back(Images of, const float *m, int64_t step, int64_t tile,
-                           const float *bias, float *nowhere, float *y) {
-    int64_t at[4];
+/* y = At M A + bias of its C channels; what lies beyond the image goes to nowhere. */
+static void transform_back(const float *m, int64_t step, Tile at, int64_t C, const float *bias,
+                           float *nowhere, float *y) {
     float *out[4];
-    places(of, tile, 2, 0, at);
-    for (int i = 0; i < 4; i++) out[i] = at[i] < 0 ? nowhere : y + at[i];
-#pragma GCC ivdep
-    for (int64_t c = 0; c < of.C; c++) {
-#define DOWN(j) \
-    float a##j = m[j * step + c], b##j = m[(4 + j) * step + c], c##j = m[(8 + j) * step + c], \
-          d##j = m[(12 + j) * step + c]; \
-    float s##j = a##j + b##j + c##j, t##j = b##j - c##j - d##j;
-        DOWN(0) DOWN(1) DOWN(2) DOWN(3)
-#undef DOWN
-        float shift = bias[c];
-        out[0][c] = s0 + s1 + s2 + shift;
-        out[1][c] = s1 - s2 - s3 + shift;
-        out[2][c] = t0 + t1 + t2 + shift;
-        out[3][c] = t1 - t2 - t3 + shift;
-    }
+    for (int i = 0; i < 4; i++)
+        out[i] = at.pixel[INNER[i]] < 0 ? nowhere : y + at.pixel[INNER[i]] * C;
+#define PRODUCT(REAL, GET, j) \
+    REAL p##j = GET(m + j * step + c), q##j = GET(m + (4 + j) * step + c), \
+         r##j = GET(m + (8 + j) * step + c), s##j = GET(m + (12 + j) * step + c); \
+    REAL t##j = p##j + q##j + r##j, u##j = q##j - r##j - s##j;
+#define OUTPUTS(REAL, GET, PUT) \
+    REAL shift = GET(bias + c); \
+    PRODUCT(REAL, GET, 0) PRODUCT(REAL, GET, 1) PRODUCT(REAL, GET, 2) PRODUCT(REAL, GET, 3) \
+    PUT(out[0] + c, t0 + t1 + t2 + shift); \
+    PUT(out[1] + c, t1 - t2 - t3 + shift); \
+    PUT(out[2] + c, u0 + u1 + u2 + shift); \
+    PUT(out[3] + c, u1 - u2 - u3 + shift);
+    EACH_CHANNEL(C, OUTPUTS, get_float)
 }
 
 int64_t packed_floats(int64_t Ci, int64_t Co) { return 16 * Ci * over(Co, PAD) * PAD; }
@@ -215,22 +155,36 @@ void pack_weights(const float *g, const int64_t *stride, int64_t Ci, int64_t Co,
         int64_t n = least(COLUMNS, Co - first), depth = least(LINE, Ci - k0);
         float part[9][LINE][COLUMNS];
         if (n < COLUMNS) memset(part, 0, sizeof part);
-        for (int64_t j = 0; j < n; j++)
-            for (int i = 0; i < 9; i++) {
-                const float *from =
-                    g + (first + j) * stride[1] + i / 3 * stride[2] + i % 3 * stride[3];
-                for (int64_t k = 0; k < depth; k++) part[i][k][j] = from[(k0 + k) * stride[0]];
-            }
+        for (int i = 0; i < 9; i++) {
+            const float *from = g + first * stride[1] + k0 * stride[0] + i / 3 * stride[2] +
+                                i % 3 * stride[3];
+            if (stride[1] < stride[0]) {
+                for (int64_t k = 0; k < depth; k++)
+                    for (int64_t j = 0; j < n; j++)
+                        part[i][k][j] = from[k * stride[0] + j * stride[1]];
+            } else
+                for (int64_t j = 0; j < n; j++)
+                    for (int64_t k = 0; k < depth; k++)
+                        part[i][k][j] = from[k * stride[0] + j * stride[1]];
+        }
         for (int64_t k = 0; k < depth; k++)
-            for (int64_t j = 0; j < COLUMNS; j++) {
-                float *u = U + (first * Ci + (k0 + k) * COLUMNS) + j;
-#define THREE(a, b, c) {a, 0.5f * (a + b + c), 0.5f * (a - b + c), c}
-#define SIDE3(i) \
-    float t##i[4] = THREE(part[i][k][j], part[3 + i][k][j], part[6 + i][k][j]);
-                SIDE3(0) SIDE3(1) SIDE3(2)
+            for (int64_t j = 0; j < COLUMNS; j += LANES) {
+                float *u = U + first * Ci + (k0 + k) * COLUMNS + j;
+                vector half = FILL(0.5f), t[3][4];
+#define AND_HALVES(to, a, b, c) \
+    to[0] = a, to[1] = half * ((a + c) + b), to[2] = half * ((a + c) - b), to[3] = c
+#pragma GCC unroll 3
+                for (int i = 0; i < 3; i++) {
+                    vector p = LOAD(&part[i][k][j]), q = LOAD(&part[3 + i][k][j]),
+                           r = LOAD(&part[6 + i][k][j]);
+                    AND_HALVES(t[i], p, q, r);
+                }
+#pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) {
-                    float v[4] = THREE(t0[i], t1[i], t2[i]);
-                    for (int l = 0; l < 4; l++) u[(4 * i + l) * Ci * wide] = v[l];
+                    vector v[4];
+                    AND_HALVES(v, t[0][i], t[1][i], t[2][i]);
+#pragma GCC unroll 4
+                    for (int l = 0; l < 4; l++) STORE(u + (4 * i + l) * Ci * wide, v[l]);
                 }
             }
     }
@@ -246,8 +200,8 @@ int64_t convolve_floats(int64_t Ci, int64_t Co, int64_t block) {
 void convolve(const float *x, int64_t N, int64_t H, int64_t W, int64_t Ci, int64_t Co,
               const float *U, const float *bias, float *y, float *scratch, int64_t block,
               int threads) {
-    Images from = images(N, H, W, Ci), to = images(N, H, W, Co);
-    int64_t tiles = tiles_of(from), in = pitch(Ci), out = pitch(Co), wide = over(Co, PAD) * PAD;
+    Images of = images(N, H, W);
+    int64_t tiles = tiles_of(of), in = pitch(Ci), out = pitch(Co), wide = over(Co, PAD) * PAD;
     int64_t v_step = plane(block, in), m_step = plane(block, out);
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int64_t first = 0; first < tiles; first += block) {
@@ -258,30 +212,31 @@ void convolve(const float *x, int64_t N, int64_t H, int64_t W, int64_t Ci, int64
         memset(none, 0, in * sizeof(float));
         memset(shift, 0, out * sizeof(float));
         if (bias) memcpy(shift, bias, Co * sizeof(float));
-        for (int64_t t = 0; t < n; t++) transform(from, x, first + t, Ci, none, V + t * in, v_step);
+        for (int64_t t = 0; t < n; t++)
+            transform(x, Ci, tile_of(of, first + t), Ci, none, V + t * in, v_step);
         for (int xi = 0; xi < 16; xi++)
             for (int64_t j = 0; j < wide; j += COLUMNS)
                 for (int64_t t = 0; t < n; t += ROWS)
                     multiply(least(ROWS, n - t), V + xi * v_step + t * in, in,
                              U + (xi * wide + j) * Ci, M + xi * m_step + t * out + j, out, Ci);
         for (int64_t t = 0; t < n; t++)
-            transform_back(to, M + t * out, m_step, first + t, shift, nowhere, y);
+            transform_back(M + t * out, m_step, tile_of(of, first + t), Co, shift, nowhere, y);
     }
 }
 
 /* Partial sums of the weights' gradient, and floats of scratch for each thread. */
-int64_t parts_of(int64_t N, int64_t H, int64_t W) { return over(tiles_of(images(N, H, W, 1)), PART); }
+int64_t parts_of(int64_t N, int64_t H, int64_t W) { return over(tiles_of(images(N, H, W)), PART); }
 int64_t part_floats(int64_t Ci, int64_t Co) { return (9 * Ci + 1) * Co; }
 int64_t gradient_floats(void) {
-    return pitch(CHUNK) + 16 * (2 * plane(DEEP, pitch(CHUNK)) + plane(CHUNK, pitch(CHUNK)));
+    return CHUNK + 16 * (2 * plane(DEEP, CHUNK) + plane(CHUNK, CHUNK));
 }
 
 /* Partial sums (parts, 9 Ci + 1, Co) of the gradients of the weights, (3, 3, Ci, Co), and of the
  * bias, (Co,), from x (N, H, W, Ci), floats or bytes, and dy (N, H, W, Co). */
 void gradient_parts(const void *x, int bytes, const float *dy, int64_t N, int64_t H, int64_t W,
                     int64_t Ci, int64_t Co, float *parts, float *scratch, int threads) {
-    Images from = images(N, H, W, Ci), to = images(N, H, W, Co);
-    int64_t tiles = tiles_of(from), wide = pitch(CHUNK);
+    Images of = images(N, H, W);
+    int64_t tiles = tiles_of(of), wide = CHUNK, size = bytes ? 1 : sizeof(float);
     int64_t step = plane(DEEP, wide), s_step = plane(CHUNK, wide);
     int64_t ins = over(Ci, CHUNK), outs = over(Co, CHUNK), tasks = over(tiles, PART) * ins * outs;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
@@ -297,14 +252,20 @@ void gradient_parts(const void *x, int bytes, const float *dy, int64_t N, int64_
         for (int64_t first = p * PART; first < end; first += DEEP) {
             int64_t n = least(DEEP, end - first);
             for (int64_t t = 0; t < n; t++) {
+                Tile at = tile_of(of, first + t);
+                Tile soon = tile_of(of, least(first + t + AHEAD, tiles - 1));
+                for (int i = 2; i < 16; i += i % 2 ? 3 : 1) /* the left half was there before */
+                    fetch(x, soon.pixel[i] * Ci + i0, ni, size);
+                for (int i = 0; i < 4; i++) fetch(dy, soon.pixel[INNER[i]] * Co + o0, no, 4);
+                float *v = V + t * wide, *w = Y + t * wide;
                 if (bytes)
-                    transform_bytes(from, (const uint8_t *)x + i0, first + t, ni,
-                                    (const uint8_t *)none, V + t * wide, step);
+                    transform_bytes((const uint8_t *)x + i0, Ci, at, ni, (const uint8_t *)none, v,
+                                    step);
                 else
-                    transform(from, (const float *)x + i0, first + t, ni, none, V + t * wide, step);
-                transform_gradient(to, dy + o0, first + t, no, none, Y + t * wide, step);
+                    transform((const float *)x + i0, Ci, at, ni, none, v, step);
+                transform_gradient(dy + o0, Co, at, no, none, w, step);
                 if (!i0) /* the middle of A dy At is the sum of the tile */
-                    for (int64_t j = 0; j < no; j++) bias[j] += Y[5 * step + t * wide + j];
+                    for (int64_t j = 0; j < no; j++) bias[j] += w[5 * step + j];
             }
             for (int xi = 0; xi < 16; xi++)
                 for (int64_t j = 0; j < no; j += COLUMNS)
