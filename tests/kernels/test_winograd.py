@@ -159,7 +159,7 @@ def test_a_compiler_that_knows_less(monkeypatch: pytest.MonkeyPatch) -> None:
     known = winograd.VARIANTS["avx2", "fma"]
     monkeypatch.setattr(winograd, "variants", lambda: [("-mnew",), known])
     monkeypatch.setattr(winograd, "shared", shared)
-    packed, weight, _, _ = problem((2, 32, 8, 8), 40)
+    packed, weight, _, _ = problem((4, 32, 8, 8), 40)
     x = packed.float().contiguous(memory_format=LAST)
     assert winograd.serves(x, weight, (1, 1), (1, 1))
     assert asked == [("-mnew",), known]
@@ -169,7 +169,7 @@ def test_a_compiler_that_knows_less(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_it_serves() -> None:
-    x = torch.zeros(2, 64, 8, 8).contiguous(memory_format=LAST)
+    x = torch.zeros(4, 64, 8, 8).contiguous(memory_format=LAST)
     weight = torch.zeros(32, 64, 3, 3)
     one = (1, 1)
     assert winograd.serves(x, weight, one, one)
@@ -178,11 +178,14 @@ def test_where_it_serves() -> None:
     assert not winograd.serves(x, weight, one, "same")
     assert not winograd.serves(x, weight[:3], one, one)
     assert not winograd.serves(x, weight[:, :32], one, one)
-    assert not winograd.serves(x[:, :, :2], weight, one, one)
+    assert not winograd.serves(x[:3], weight, one, one)  # few tiles
     assert not winograd.serves(x, weight[..., :1], one, one)
     assert not winograd.serves(x.contiguous(), weight, one, one)
     assert not winograd.serves(x.double(), weight.double(), one, one)
     assert not winograd.serves(x.bfloat16(), weight.bfloat16(), one, one)
+    for side, wanted in ((1, False), (3, False), (4, True), (5, False), (7, True), (8, True)):
+        many = torch.zeros(64, 64, side, side).contiguous(memory_format=LAST)
+        assert winograd.serves(many, weight, one, one) is wanted
 
 
 def noted(name: str, calls: list[str]) -> Callable[..., Any]:

@@ -32,7 +32,8 @@ VARIANTS = {
     ("avx2", "fma"): ("-mavx2", "-mfma"),
 }
 CHANNELS = 32  # of either side: with fewer the transforms cost more than the products save
-SIDE = 4  # of an image: on smaller ones tiles reach too far beyond it
+TILES = 64  # of all images: with fewer the weights' transform costs more
+SAVED = 1.4  # products of the direct way to those of this one, which tiles beyond the image lessen
 BLOCK_BYTES = 768 << 10  # of a block's transforms, to stay in the second cache
 ROWS = 14  # tiles that the products take at once
 
@@ -73,10 +74,16 @@ def serves(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: object) 
         and padding == (1, 1)
         and weight.shape[1] == x.shape[1]  # not in groups
         and min(weight.shape[:2]) >= CHANNELS
-        and min(x.shape[2:]) >= SIDE
+        and _pays(x.shape[0], *x.shape[2:])
         and x.is_contiguous(memory_format=torch.channels_last)
         and _functions() is not None
     )
+
+
+def _pays(n: int, height: int, width: int) -> bool:
+    tiles = -(-height // 2) * -(-width // 2)
+    direct = (3 * height - 2) * (3 * width - 2)  # it leaves the border out
+    return n * tiles >= TILES and direct >= SAVED * 16 * tiles
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
