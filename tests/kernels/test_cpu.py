@@ -1,9 +1,6 @@
 """The C kernels against plain torch in float64, and their gradient against autograd's."""
 
-import ctypes
 import math
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,42 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadyspike.kernels import compiled, cpu, reference
-
-BFLOAT16 = 2**-8  # half a unit in the last place, relative, and room for what is stored twice
-
-
-@st.composite
-def layers(draw: st.DrawFn) -> dict[str, Any]:
-    """A layer's tensors: currents far from zero or not, of any shape and layout."""
-    steps, batch = draw(st.integers(1, 3)), draw(st.sampled_from([0, 1, 2, 5]))
-    channels = draw(st.sampled_from([1, 3, 8, 17, 64]))
-    places = draw(st.sampled_from([(), (1, 1), (3, 5), (8, 8), (33, 9)]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
-
-    x = random(steps, batch, channels, *places) * 2 + draw(st.sampled_from([0.0, 30.0]))
-    u, grad = random(*x.shape), random(*x.shape)
-    if places and draw(st.booleans()):
-        x, u, grad = (_channels_last(each) for each in (x, u, grad))
-    if draw(st.booleans()):
-        x, grad = x.bfloat16(), grad.bfloat16()
-    k = {name: random(steps, channels) for name in ("mean", "a", "b", "c", "scale", "shift")}
-    return {"x": x, "u": u, "grad": grad, **k, "std": random(steps, channels).abs() + 0.1}
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
-
-
-def assert_near(ours: Tensor, exact: Tensor, scale: float = 0.0, rel: float = 1e-5) -> None:
-    """Within ``rel`` of the greatest exact number, or of what was added up to it."""
-    assert ours.shape == exact.shape
-    if exact.numel():
-        bound = rel * max(float(exact.abs().max()), scale, 1e-3)
-        assert float((ours.double() - exact).abs().max()) <= bound
+from kernels.cases import BFLOAT16, LAYOUTS, assert_near, laid_out, layers
+from steadyspike.kernels import cpu, reference
 
 
 @given(layers())
@@ -89,6 +52,7 @@ def test_charge(
 def test_fire(layer: dict[str, Any]) -> None:
     u = layer["u"][0]
     if u.numel():
+        u = u.clone()
         u[(0,) * u.dim()] = 0.25  # just at the threshold
     out = torch.empty_like(layer["x"][0])
     cpu.fire(u, torch.tensor(0.25), out)
@@ -157,6 +121,84 @@ def test_bytes(levels: int, dtype: torch.dtype) -> None:
     assert torch.equal(cpu.unpack(packed, levels, dtype), x)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_bytes_of_any_layout(layout: str) -> None:
+    x = laid_out(torch.randint(0, 200, (3, 2, 5, 4, 7)) / 4, layout)
+    packed = cpu.pack(x, 4)
+    assert torch.equal(packed, (x * 4).byte())
+    if layout in ("contiguous", "channels last", "transposed"):
+        assert packed.stride() == x.stride()
+    packed = laid_out(packed, layout)
+    assert torch.equal(cpu.unpack(packed, 4, torch.float32), x)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("spikes", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("currents", [torch.float32, torch.bfloat16])
+def test_outputs_of_any_layout_and_type(
+    currents: torch.dtype, spikes: torch.dtype, layout: str
+) -> None:
+    """And nothing is written beside them."""
+    shape = (1, 3, 6, 5, 4)
+    x = torch.randn(shape).to(currents)[0]
+    memory = torch.full((2, x.numel() * 4), 7.0).to(spikes)
+    fired = memory[0, : x.numel()].view(x.shape)
+    u = laid_out(torch.zeros(shape), layout)[0]
+    scale, shift = torch.rand(6, 2)[:, 0], torch.rand(6, dtype=torch.float64)
+    before, theta = torch.rand(shape, dtype=torch.float64)[0], torch.tensor(0.5).double()
+    given_ = {"leak": 0.5, "zero_reset": False, "statistics": False}
+    cpu.charge(x, scale, shift, before, theta, out=u, spikes=fired, fire_at=0.25, **given_)
+    exact = torch.empty(x.shape, dtype=torch.float64)
+    reference.charge(x.double(), scale.double(), shift, before, theta, out=exact, **given_)
+    assert_near(u, exact)
+    assert torch.equal(fired, (u >= 0.25).to(spikes))
+    cpu.fire(u, theta, fired)
+    assert torch.equal(fired, (u >= 0.5).to(spikes))
+    assert (memory[0, x.numel() :] == 7).all()
+    assert (memory[1] == 7).all()
+
+
+def test_other_types_are_refused() -> None:
+    x, half = torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.float16)
+    with pytest.raises(TypeError, match="float64"):
+        cpu.fire(x, torch.tensor(0.0), x.double())
+    given_ = {"leak": 0.5, "zero_reset": False, "statistics": False}
+    with pytest.raises(TypeError, match="float16"):
+        cpu.charge(half, None, None, None, None, out=x, **given_)
+    with pytest.raises(TypeError, match="float64"):
+        cpu.charge(x, None, None, None, None, out=x.double(), **given_)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8, 64, 512])
+@pytest.mark.parametrize(("mean", "std"), [(1e3, 1e-2), (1e4, 1.0), (-30.0, 1.0)])
+def test_statistics_far_from_zero(mean: float, std: float, channels: int) -> None:
+    x = torch.randn(1, 8, channels, 32, 16) * std + mean
+    for ours, exact in zip(cpu.moments(x), reference.moments(x.double()), strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-6, atol=0)
+    given_ = {"leak": 0.5, "zero_reset": False, "statistics": True}
+    exact = torch.empty(x.shape[1:], dtype=torch.float64)
+    expected = reference.charge(x[0].double(), None, None, None, None, out=exact, **given_)
+    ours = cpu.charge(x[0], None, None, None, None, out=torch.empty_like(x[0]), **given_)
+    assert ours is not None
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 8, 512])
+@pytest.mark.parametrize("value", [0.1, 0.7, -123.4])
+def test_equal_numbers_do_not_vary(value: float, channels: int) -> None:
+    """However many: a silent layer is told by it."""
+    x = torch.full((1, 16, channels, 32, 16), value)
+    mean, var = cpu.moments(x)
+    assert torch.equal(mean, torch.full_like(mean, value))
+    assert not var.any()
+    sums = cpu.charge(
+        x[0], None, None, None, None, leak=0.5, zero_reset=False, out=torch.empty_like(x[0]),
+        statistics=True,
+    )  # fmt: skip
+    assert sums is not None
+    assert sums.tolist() == [float(x[0, 0, 0, 0, 0]), 0]
+
+
 def test_what_is_no_number_stays_none() -> None:
     x = torch.randn(1, 4, 3, 5, 5)
     x[0, 1, 2, 3, 4] = math.nan
@@ -170,76 +212,17 @@ def test_what_is_no_number_stays_none() -> None:
     assert sums.isnan().all()
     grad = torch.ones_like(x)
     assert cpu.grad_input(grad, u[None], torch.zeros(1), 4.0, *(None,) * 6).isnan().sum() == 1
+    # What fired is set to zero from wherever it was.
+    fired = torch.tensor([[math.inf, 2.0, 0.5]])
+    reset = torch.empty_like(fired)
+    cpu.charge(
+        torch.zeros(1, 3), None, None, fired, torch.tensor(1.0), leak=0.5, zero_reset=True,
+        out=reset, statistics=False,
+    )  # fmt: skip
+    assert reset.tolist() == [[0, 0, 0.25]]
     low = torch.tensor([math.nan, math.inf, -math.inf, 3e38]).bfloat16().view(1, 1, 4)
     same = cpu.grad_input(
         low, None, torch.zeros(1), 4.0, torch.zeros_like(low),
         *(torch.full((1, 4), each) for each in (0.0, 1.0, 1.0, 0.0, 0.0)),
     )  # fmt: skip
     assert torch.equal(same.nan_to_num(7.0, 8.0, 9.0), low.nan_to_num(7.0, 8.0, 9.0))
-
-
-def everything(threads: int) -> list[Tensor]:
-    """Every kernel on a layer of many blocks."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        torch.manual_seed(3)
-        x, grad = (_channels_last(torch.randn(2, 9, 40, 31, 17) + 1) for _ in "xg")
-        vectors = [torch.rand(2, 40) + 0.1 for _ in range(5)]
-        mean, var = cpu.moments(x)
-        u = torch.empty_like(x)
-        sums = []
-        state: tuple[Tensor | None, Tensor | None] = (None, None)
-        for k in range(2):
-            sums.append(
-                cpu.charge(
-                    x[k], mean[k], var[k], *state, leak=0.5, zero_reset=False, out=u[k],
-                    statistics=True,
-                )
-            )  # fmt: skip
-            state = u[k], torch.tensor(1.5)
-        given_ = (grad, u, torch.tensor([1.0, 1.5]), 4.0, x, mean, var)
-        return [mean, var, u, *sums, *cpu.grad_sums(*given_), cpu.grad_input(*given_, *vectors[:3])]
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_the_same_bits_by_any_number_of_threads() -> None:
-    one = everything(1)
-    for threads in (2, 3, 5):
-        for a, b in zip(one, everything(threads), strict=True):
-            assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("flags", [("-O1",), ("-O3",), ("-O2", "-mavx512f"), ("-O3", "-mno-avx2")])
-def test_the_same_bits_by_any_compilation(
-    flags: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By another vector width, or none; run where this machine can."""
-    expected = everything(1)
-    if "-mavx512f" in flags and "avx512f" not in Path("/proc/cpuinfo").read_text():
-        return
-    path = tmp_path / "other.so"
-    own = [flag for flag in compiled.FLAGS if not flag.startswith("-O")]
-    subprocess.run(
-        ["cc", *own, *flags, "-shared", str(compiled.SOURCE), "-o", str(path), "-lm"], check=True
-    )
-    cpu._functions.cache_clear()
-    monkeypatch.setattr(cpu, "library", lambda _: ctypes.CDLL(str(path)))
-    try:
-        for a, b in zip(expected, everything(1), strict=True):
-            assert torch.equal(a, b)
-    finally:
-        cpu._functions.cache_clear()
-
-
-def test_torchs_own_threads_do_the_work() -> None:
-    """No second pool of threads that would compete with the first."""
-    torch.set_num_threads(2)
-    try:
-        torch.randn(1000, 1000).exp()  # torch's are awake
-        before = len(list(Path("/proc/self/task").iterdir()))
-        everything(2)
-        assert len(list(Path("/proc/self/task").iterdir())) <= before
-    finally:
-        torch.set_num_threads(1)
