@@ -146,7 +146,9 @@ def test_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forget")
-def test_a_compiler_that_knows_less(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_knows_less(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Then the next variant serves, and without any the framework."""
     real, asked = compiled.shared, []
 
@@ -166,6 +168,12 @@ def test_a_compiler_that_knows_less(monkeypatch: pytest.MonkeyPatch) -> None:
     winograd._functions.cache_clear()
     monkeypatch.setattr(winograd, "variants", lambda: [])
     assert not winograd.serves(x, weight, (1, 1), (1, 1))
+    assert capsys.readouterr().err == ""
+    asked.clear()
+    winograd._functions.cache_clear()
+    monkeypatch.setattr(winograd, "variants", lambda: [("-mnew",)])
+    assert not winograd.serves(x, weight, (1, 1), (1, 1))
+    assert "cc: unrecognized option" in capsys.readouterr().err
 
 
 def test_where_it_serves() -> None:

@@ -5,6 +5,7 @@ Tensors are float32 and channels last: x (N, Ci, H, W), weights (Co, Ci, 3, 3), 
 
 import ctypes
 import platform
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -52,15 +53,23 @@ def variants() -> list[tuple[str, ...]]:
 
 @cache
 def _functions() -> ctypes.CDLL | None:
+    failure = None
     for flags in variants():
         try:
             functions = shared("winograd.c", *flags)
-        except NoCompiler:  # one that does not know these flags may know the next
+        except NoCompiler as error:  # one that does not know these flags may know the next
+            failure = error
             continue
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(functions, name)
             function.argtypes, function.restype = arguments, result
         return functions
+    if failure is not None:
+        print(
+            f"steadyspike: note: no fast convolutions: {failure}; training is slower and rounds "
+            "otherwise",
+            file=sys.stderr,
+        )
     return None
 
 
