@@ -108,7 +108,7 @@ def test_gradient_of_a_written_out_layer() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("levels", [1, 4, 16, 255])
+@pytest.mark.parametrize("levels", [1, 4, 16, 49, 255])
 def test_bytes(levels: int, dtype: torch.dtype) -> None:
     most = 255 if dtype == torch.float32 else min(255, 128)  # what bfloat16 tells apart
     x = (torch.arange(most + 1) / levels).to(dtype).repeat(40)
