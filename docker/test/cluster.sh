@@ -1,7 +1,6 @@
 # Two containers as two machines: as one machine, and as if nothing had happened after one is lost.
 # shellcheck shell=bash disable=SC2154
 
-
 export COMPOSE_FILE=compose.yaml:docker/cluster.yaml PIPELINE=small
 mkdir small
 sed -E 's/widths: \[[^]]*\]/widths: [8, P, 16, P, 16, P, 16]/; s/epochs: [0-9]+/epochs: 2/
