@@ -35,11 +35,14 @@ cd "$clone"
 printf 'UID=%s\nGID=%s\n' "$uid" "$gid" > .env
 
 . docker/test/say.sh
-for part in build one_machine mistakes cluster; do
+parts="build one_machine mistakes cluster" passed=""
+for part in $parts; do
     echo "docker-test: $part"
-    began=$SECONDS
+    part_began=$SECONDS
     # shellcheck source=/dev/null
     . "docker/test/$part.sh"
-    echo "docker-test: $part passed in $((SECONDS - began)) s"
+    passed="$passed${passed:+ }$part"
+    echo "docker-test: $part passed in $((SECONDS - part_began)) s"
 done
+[ "$passed" = "$parts" ] || fail "only these parts have passed: $passed"
 echo "docker-test: all passed in $SECONDS s"

@@ -9,7 +9,7 @@ for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
 done > "$packages"
 
 build() {
-    docker buildx build --quiet --load --network host --build-arg BASE_IMAGE="$BASE_IMAGE" \
+    BUILDX_GIT_INFO=0 docker buildx build --quiet --load --network host --build-arg BASE_IMAGE="$BASE_IMAGE" \
         --build-arg REVISION="$(git -c safe.directory='*' rev-parse HEAD)" \
         --secret "id=packages,src=$packages" --file docker/Dockerfile --tag "$STEADYSPIKE_IMAGE" .
 }
