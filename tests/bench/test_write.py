@@ -1,4 +1,6 @@
 import re
+import shutil
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,6 +13,8 @@ from steadyspike.bench.summary import groups
 from steadyspike.bench.tables import comparison, notes, where
 from steadyspike.bench.write import BEGIN, END, markdown, render, save, show
 from steadyspike.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_table_of_a_comparison() -> None:
@@ -70,6 +74,12 @@ def test_a_training_run_is_told_on_the_page_and_in_the_readme(tmp_path: Path) ->
     render(tmp_path, [readme])
     assert told in readme.read_text()
     assert told in (tmp_path / "bench-cpu.md").read_text()
+
+
+def test_a_busy_machine_is_told() -> None:
+    busy = bench().machine.model_copy(update={"load": 1.6})
+    assert "load 1.6 on 2 cores" in notes(bench(machine=busy))[-1]
+    assert not any("idle" in note for note in notes(bench()))
 
 
 def test_a_failure_is_told_once_for_all_precisions() -> None:
@@ -153,6 +163,32 @@ def test_nothing_measured_yet(tmp_path: Path) -> None:
     save(bench(), tmp_path)
     with pytest.raises(UserError, match=r"--readme: .*: No such file"):
         render(tmp_path, [tmp_path / "none.md"])
+
+
+def test_on_a_terminal_it_prints_tables_to_look_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    show(bench())
+    out = capsys.readouterr().out
+    assert "steadyspike (fused), K 1" in out
+    assert "| ---" not in out
+    assert "A processor, 2 of 2 cores" in out
+
+
+def test_the_repositorys_own_pages_are_of_its_own_measurements(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    measured = sorted((ROOT / "docs").glob("bench-*.json"))
+    if BEGIN not in readme or not measured:
+        pytest.skip("nothing has been measured for the README")
+    (tmp_path / "docs").mkdir()
+    for path in measured:
+        shutil.copy(path, tmp_path / "docs")
+    (tmp_path / "README.md").write_text(readme)
+    written = render(tmp_path / "docs", [tmp_path / "README.md"])
+    for path in written:
+        assert path.read_text() == (ROOT / path.relative_to(tmp_path)).read_text(), path.name
 
 
 def test_into_a_pipe_it_prints_markdown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,7 @@ class _Turns:
 
     def take(self) -> None:
         self.seconds.append(self.worker.ask("step")["seconds"])
-        if self.contender.replayed:
+        if self.contender.replayed and not self.setting.pinned:
             alone = self.worker.ask("convolutions")
             self.convolution_seconds.append(alone["seconds"])
             self.operations = alone["operations"]

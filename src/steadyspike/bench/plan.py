@@ -26,7 +26,7 @@ def memory_curve(options: Options) -> list[Entry]:
     first = _setting(
         options, options.models[0], options.batches[0], options.steps[0], options.precisions[0]
     )
-    contenders = (FUSED, PLAIN, *(PEERS if options.peers else (BPTT,)))
+    contenders = (FUSED, *(PEERS if options.peers else (BPTT,)))
     return [
         (contender, first.but(steps=steps, chunk=_chunk(contender, options, steps)))
         for contender in contenders

@@ -109,6 +109,9 @@ def notes(bench: Bench) -> list[str]:
     told = [f"{ALL[key].label}: {ALL[key].note}." for key in shown if ALL[key].note]
     missing = dict.fromkeys((skip.contender, skip.reason) for skip in bench.skipped)
     told += [f"{ALL[key].label}: {NOT_MEASURED}: {reason}" for key, reason in missing]
+    load, cores = bench.machine.load, bench.machine.cores
+    if load is not None and load > cores / 4:
+        told.append(f"The machine was not idle before the run: load {load:.1f} on {cores} cores.")
     return told + [f"Waiting for data {NOT_MEASURED}: {reason}" for reason in bench.unread]
 
 
