@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from steadyspike.train.checkpoint import both
 from tiny import command, contents, environment, make_project, refused, start, trained
 
 OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")
@@ -163,7 +164,7 @@ MISTAKES = {
         made=ENVIRONMENT,
     ),
     "truncated checkpoint": Mistake(
-        cut(CHECKPOINT, 1000),
+        lambda root: [cut(str(place), 1000)(root) for place in both(Path(CHECKPOINT))],
         TRAIN,
         r"runs/tiny/checkpoint\.pt: truncated or altered, .*remove the file to begin anew",
         stopped=True,
@@ -256,7 +257,7 @@ def refused_after_epochs(result: "subprocess.CompletedProcess[str]", told: str) 
 
 @pytest.fixture
 def small_disk(stopped: Path, tmp_path: Path) -> Iterator[Path]:
-    """The stopped project's runs/ on a disk of its own, with no room for a second checkpoint."""
+    """The stopped project's runs/ on a disk of its own, with no room for one checkpoint more."""
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     kept = contents(tmp_path / "runs")
     pages = sum(-(-len(raw) // 4096) for raw in kept.values()) + 5  # and some for folders
@@ -284,6 +285,7 @@ def test_a_full_disk_costs_nothing(small_disk: Path) -> None:
     assert (small_disk / CHECKPOINT).read_bytes() == before
     assert {path.name for path in (runs / "tiny").rglob("*.*")} == {
         "checkpoint.pt",
+        "checkpoint-before.pt",
         "environment.json",
     }
     subprocess.run(["mount", "-o", "remount,size=16m", str(runs)], check=True)

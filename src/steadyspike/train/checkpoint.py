@@ -11,7 +11,7 @@ import torch
 
 from steadyspike.errors import UserError
 from steadyspike.experiment import Experiment
-from steadyspike.files import write_atomically
+from steadyspike.files import atomic_path
 
 FORMAT = 2
 #: Bytes of the SHA-256 at the file's end; torch's own format does not notice a flipped bit.
@@ -44,9 +44,10 @@ def save_checkpoint(path: Path, experiment: Experiment, state: dict[str, Any]) -
     )
     raw = content.getvalue()
     try:
-        if path.exists():
-            path.replace(both(path)[1])
-        write_atomically(path, raw + hashlib.sha256(raw).digest())
+        with atomic_path(path) as whole:
+            whole.write_bytes(raw + hashlib.sha256(raw).digest())
+            if path.exists():
+                path.replace(both(path)[1])
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -60,17 +61,23 @@ def newest_checkpoint(path: Path, experiment: Experiment) -> tuple[bytes, dict[s
         UserError: all that are there are damaged, or one belongs to another experiment; they are
             left as they are.
     """
-    found = [place for place in both(path) if place.exists()]
-    for place in found:
+    damaged = None
+    for place in both(path):
         try:
             raw = place.read_bytes()
-            return raw, parse_checkpoint(raw, place, experiment)
+            state = parse_checkpoint(raw, place, experiment)
+        except FileNotFoundError:
+            continue
         except OSError as error:
             raise UserError(f"{place}: cannot be read: {error.strerror}") from error
         except Damaged as error:
-            if place is found[-1]:
-                raise
-            print(f"steadyspike: {error}; going on from {found[-1]}", file=sys.stderr)
+            damaged = damaged or error
+        else:
+            if damaged is not None:
+                print(f"steadyspike: {damaged}; going on from {place}", file=sys.stderr)
+            return raw, state
+    if damaged is not None:
+        raise damaged
     return None
 
 
