@@ -5,7 +5,7 @@ BENCH ?=
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup train test lint types verify bench lock clean
+.PHONY: help setup train test lint types verify bench docker-test lock clean
 
 help: ## Print what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ verify: $(READY) ## Train the first batches again and compare every weight with 
 bench: $(READY) ## Measure speed and memory of the training step; BENCH=--peers beside others
 	@dvc pull --quiet --remote embedded data.dvc
 	@steadyspike bench $(BENCH)
+
+docker-test: ## Build the image, train in containers on a real engine, two as two machines
+	@docker/test.sh
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows, with hashes
 	@tools/lock.sh

@@ -4,6 +4,7 @@
 # Usage: docker/test.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$PWD
 unset COMPOSE_FILE COMPOSE_PROFILES PIPELINE EXPERIMENT MACHINES PROCESSES FIRST
 
 docker/engine.sh
@@ -27,6 +28,9 @@ finish() {
             --file "$clone/docker/cluster.yaml" --profile '*' down --timeout 5 > /dev/null 2>&1 || true
     done
     rm -rf "$folder"
+    # The image stays, so that the next build is quick; not those that it has replaced.
+    docker image prune --force --filter label=org.opencontainers.image.title=steadyspike > /dev/null
+    [ "${CI:-}" != true ] || "$root/docker/engine.sh" stop
 }
 trap finish EXIT
 git -c safe.directory='*' clone --quiet . "$clone"
