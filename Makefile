@@ -17,10 +17,7 @@ $(READY): requirements.lock requirements-uv.lock pyproject.toml tools/setup.sh
 	@tools/setup.sh "$(PYTHON)"
 
 train: $(READY) ## Train every experiment and regenerate every table and figure
-	@dvc pull --quiet --remote embedded data.dvc
-	@dvc repro $(PIPELINE)/dvc.yaml
-	@echo; cat $(PIPELINE)/reports/table4.md; echo
-	@echo "The whole report: $(abspath $(PIPELINE)/reports/index.html)"
+	@tools/train.sh $(PIPELINE)
 
 test: $(READY) ## Run the tests
 	@dvc pull --quiet --remote embedded data.dvc
