@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from steadyspike.kernels import compiled
 from tiny import environment
 
 SCRIPT = """
@@ -51,6 +52,41 @@ def test_no_place_to_keep_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     name, err = ended(run(XDG_CACHE_HOME=str(tmp_path / "file"), TMPDIR=str(tmp_path)))
     assert (name, err) == ("steadyspike.kernels.cpu", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nowhere_to_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither a home nor a temporary folder: told as the lack of a compiler is."""
+
+    def none(*_: object, **__: object) -> None:
+        raise FileNotFoundError("no usable temporary directory")
+
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("no home directory")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert compiled.shared.__wrapped__("cpu.c").moments  # a temporary folder serves
+    monkeypatch.setattr(compiled.tempfile, "TemporaryDirectory", none)
+    with pytest.raises(compiled.NoCompiler, match="temporary"):
+        compiled.shared.__wrapped__("cpu.c")
+
+
+def test_clang_runs_on_one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its OpenMP calls are answered by no runtime that torch brings along."""
+    seen = []
+
+    def compile_(_: str, __: Path, flags: tuple[str, ...]) -> bytes:
+        seen.append(flags)
+        raise compiled.NoCompiler("enough")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled, "_compile", compile_)
+    for version in (b"Debian clang version 14.0.6", b"cc (Debian 12.2.0) 12.2.0"):
+        monkeypatch.setattr(compiled, "_version", lambda _, version=version: version)
+        with pytest.raises(compiled.NoCompiler, match="enough"):
+            compiled.shared.__wrapped__("cpu.c")
+    assert ["-fopenmp" in flags for flags in seen] == [False, compiled._torch_openmp() is not None]
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -3,7 +3,6 @@
 import ctypes
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,17 @@ SOURCE = Path(__file__).with_name("cpu.c")
 COMPILERS = ("cc", "gcc", "clang")
 # No contraction and no reassociation: any compiler and any vector width give the same bits.
 FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
-VECTORS = {"x86_64": ("-mavx2",), "AMD64": ("-mavx2",)}  # as the pins ask of an x86-64 machine
+
+
+def _processor_flags() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return []
+
+
+# As the pins ask of an x86-64 machine; one without trains all the same.
+VECTORS = ("-mavx2",) if "avx2" in _processor_flags() else ()
 
 
 class NoCompiler(Exception):
@@ -30,7 +39,7 @@ def library(bfloat16: bool) -> ctypes.CDLL:
     Raises:
         NoCompiler: none is installed, or it fails.
     """
-    flags = (*VECTORS.get(platform.machine(), ()), *(("-DBFLOAT16",) if bfloat16 else ()))
+    flags = (*VECTORS, *(("-DBFLOAT16",) if bfloat16 else ()))
     return shared(SOURCE.name, *flags)
 
 
@@ -45,19 +54,34 @@ def shared(source: str, *more: str) -> ctypes.CDLL:
     if compiler is None:
         raise NoCompiler(f"none of {', '.join(COMPILERS)} is installed")
     path = SOURCE.with_name(source)
-    flags = (*FLAGS, *more, *(("-fopenmp",) if runtime is not None else ()))
+    # clang's calls are to another runtime than GNU's: what it compiles runs on one thread.
+    threads = runtime is not None and b"clang" not in _version(compiler)
+    flags = (*FLAGS, *more, *(("-fopenmp",) if threads else ()))
     texts = [each.read_bytes() for each in (path, *sorted(path.parent.glob("*.h")))]
     key = hashlib.sha256(
         b"\0".join([*texts, _version(compiler), *map(str.encode, flags)])
     ).hexdigest()
     name = f"kernels-{key[:16]}.so"
-    own = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "steadyspike")
-    content = None if (own / name).exists() else _compile(compiler, path, flags)
+    content = None
     try:
-        return _load(own / name, content)
-    except OSError:  # it may not be written, or not be executed from
+        kept = _cache_folder() / name
+        content = None if kept.exists() else _compile(compiler, path, flags)
+        return _load(kept, content)
+    except (OSError, RuntimeError):  # no home; or not to be written, or not to be executed from
+        pass
+    try:
         content = content or _compile(compiler, path, flags)
-        return _load(Path(tempfile.mkdtemp(prefix="steadyspike-"), name), content)
+        # Once loaded the file is not needed.
+        with tempfile.TemporaryDirectory(prefix="steadyspike-") as folder:
+            return _load(Path(folder, name), content)
+    except OSError as error:
+        raise NoCompiler(f"{source} can be compiled nowhere: {error}") from error
+
+
+def _cache_folder() -> Path:
+    """The user's; RuntimeError without a home."""
+    own = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(own, "steadyspike")
 
 
 def _load(path: Path, content: bytes | None) -> ctypes.CDLL:
