@@ -113,7 +113,8 @@ def _memory(bench: Bench) -> BenchFigure | None:
             heights = [peak / MEGABYTE for peak in curve.values()]
             axes.plot(list(curve), heights, label=ALL[key].label, **_line(ALL[key]))
         axes.set_xticks(sorted({steps for curve in curves.values() for steps in curve}))
-        axes.set_ylim(bottom=0)
+        most = max(peak for curve in curves.values() for peak in curve.values())
+        axes.set_ylim(0, 1.08 * most / MEGABYTE)
         axes.set_xlabel("time steps T")
         axes.set_ylabel("peak memory, MB")
         legend(drawing, axes, columns)
@@ -150,7 +151,7 @@ def _dial(bench: Bench) -> BenchFigure | None:
                 chunks = [m.setting.chunk for m in rows]
                 axes.plot(chunks, [value(m) for m in rows], label=precision, **_look(*look))
                 axes.set_xticks(chunks)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.08 * max(value(m) for rows in curves.values() for m in rows))
             axes.set_xlabel("steps a call, K")
             axes.set_ylabel(what)
         legend(drawing, grid[0], columns=3)

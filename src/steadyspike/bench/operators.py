@@ -2,17 +2,21 @@
 
 What a framework adds around them (norms, neurons, copies, the optimizer) is then the rest of its
 step. The replay calls the very operators that the step called, forward and backward, in their
-order, on tensors of the same shape, type and memory layout.
+order, on tensors of the same shape, type and memory layout: the framework's, and our own fast
+convolutions (kernels/winograd.py), whose operations count as those of the direct way.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from steadyspike.kernels import winograd
 
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = {_ATEN.convolution.default, _ATEN.convolution_backward.default}
@@ -22,6 +26,9 @@ _PRODUCTS = {
     _ATEN.bmm.default,
     _ATEN.baddbmm.default,
 }
+
+
+_OWN = ("convolve", "grad_input", "grad_weight")
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class _Spec:
             1 if stride == 0 else size for size, stride in zip(self.shape, self.stride, strict=True)
         ]
         base = torch.empty_strided(sizes, self.stride, dtype=self.dtype, device=self.device)
-        return base.normal_().expand(self.shape)
+        noise = base.normal_() if self.dtype.is_floating_point else base.random_(0, 2)
+        return noise.expand(self.shape)
 
 
 class Recorder(TorchDispatchMode):
@@ -57,17 +65,45 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in _CONVOLUTIONS or func in _PRODUCTS:
-            self.calls.append((func, tuple(_spec(argument) for argument in args)))
-            self.operations += _operations(func, args, out)
+            self.note(func, args, _operations(func, args, out))
         return out
+
+    def note(self, func: Any, args: Sequence[Any], operations: int) -> None:
+        """Add a call."""
+        self.calls.append((func, tuple(_spec(argument) for argument in args)))
+        self.operations += operations
 
 
 def recorded(step: Callable[[], None]) -> Recorder:
     """What one step calls."""
     recorder = Recorder()
-    with recorder:
+    with recorder, ExitStack() as stack:
+        for name in _OWN:
+            stack.enter_context(_noted(recorder, name))
         step()
     return recorder
+
+
+@contextmanager
+def _noted(recorder: Recorder, name: str) -> Iterator[None]:
+    """Note the calls of one of our own functions, which torch does not see."""
+    function = getattr(winograd, name)
+
+    def noting(*args: Any) -> Any:
+        out = function(*args)
+        grad, weight = {
+            "convolve": lambda: (out, args[1]),
+            "grad_input": lambda: (args[0], args[1]),
+            "grad_weight": lambda: (args[1], args[2]),
+        }[name]()
+        recorder.note(function, args, _of_convolution(grad.shape, weight.shape))
+        return out
+
+    setattr(winograd, name, noting)
+    try:
+        yield
+    finally:
+        setattr(winograd, name, function)
 
 
 def replay(calls: Sequence[tuple[Any, tuple[Any, ...]]]) -> Callable[[], None]:
