@@ -20,7 +20,7 @@ if [ "$uid" = 0 ]; then uid=1000 gid=1000; fi
 
 folder=$(mktemp -d)
 chmod 755 "$folder"
-export STEADYSPIKE_IMAGE=steadyspike-test COMPOSE_PROJECT_NAME=steadyspike-test
+export COMPOSE_ANSI=never STEADYSPIKE_IMAGE=steadyspike-test COMPOSE_PROJECT_NAME=steadyspike-test
 clone=$folder/steadyspike
 finish() {
     for project in steadyspike-test steadyspike-other; do

@@ -9,5 +9,7 @@ pipeline=${1:-.}
 }
 dvc pull --quiet --remote embedded data.dvc
 dvc repro "$pipeline/dvc.yaml"
-[ ! -f "$pipeline/reports/table4.md" ] || { echo; cat "$pipeline/reports/table4.md"; echo; }
-echo "The whole report: $pipeline/reports/index.html"
+reports=$pipeline/reports
+[ ! -f "$reports/table4.md" ] || { echo; cat "$reports/table4.md"; echo; }
+reports=${reports#./}
+echo "The whole report: $reports/index.html"
