@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steadyspike import kernels
-from steadyspike.kernels import winograd
+from steadyspike.kernels import winograd, winograd_bf16
 from steadyspike.sequence import StepModule
+
+FAST = (winograd, winograd_bf16)
 
 
 def convolve(conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
@@ -54,17 +56,20 @@ class _Convolve(torch.autograd.Function):
         ctx.save_for_backward(backend.pack(x, levels), weight)
         ctx.stride, ctx.padding, ctx.levels, ctx.backend = stride, padding, levels, backend
         ctx.biases = None if bias is None else [len(bias)]
-        ctx.winograd = winograd.serves(x, weight, stride, padding)
-        if ctx.winograd:
-            return winograd.convolve(x, weight, bias)
+        ctx.fast = next(
+            (way for way in FAST if way.serves(x, weight, stride, padding)), None
+        )
+        if ctx.fast is not None:
+            y: Tensor = ctx.fast.convolve(x, weight, bias)
+            return y
         return F.conv2d(x, weight, bias, stride, padding)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         packed, weight = ctx.saved_tensors
-        if ctx.winograd:
-            grad_x = winograd.grad_input(grads[0], weight) if ctx.needs_input_grad[0] else None
-            grad_weight, grad_bias = winograd.grad_weight(packed, grads[0], weight, ctx.levels)
+        if ctx.fast is not None:
+            grad_x = ctx.fast.grad_input(grads[0], weight) if ctx.needs_input_grad[0] else None
+            grad_weight, grad_bias = ctx.fast.grad_weight(packed, grads[0], weight, ctx.levels)
             return grad_x, grad_weight, grad_bias if ctx.biases else None, *[None] * 4
         x = ctx.backend.unpack(packed, ctx.levels, weight.dtype)
         wanted = [*ctx.needs_input_grad[:2], ctx.biases is not None]

@@ -13,63 +13,12 @@
  * multiplications, in the order of channels or of tiles; vectors run over other, independent lanes.
  * Sums over tiles are of parts whose size is fixed, put together in order.
  */
+
 #include "products.h"
+#include "tiles.h"
+#include "parts.h"
 
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static int omp_get_thread_num(void) { return 0; }
-#endif
-
-enum {
-    LINE = 16,           /* floats of a cache line */
-    PAD = 32,            /* channels are padded to this, a multiple of any COLUMNS */
-    CHUNK = 64,          /* channels of either side in a piece of the weights' gradient */
-    DEEP = 64,           /* tiles of a block there */
-    AHEAD = 4,           /* tiles whose values are asked for before their turn */
-    PART = 2048,         /* tiles of a partial sum there */
-};
-
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t over(int64_t a, int64_t b) { return (a + b - 1) / b; }
-/* An odd number of cache lines: neighbours do not fall on each other in the first cache. */
-static int64_t pitch(int64_t C) { return over(C, PAD) * PAD + LINE; }
-static int64_t plane(int64_t rows, int64_t pitch) { return (rows * pitch / LINE | 1) * LINE; }
-
-/* Images and their tiles. */
-typedef struct {
-    int64_t N, H, W, down, across; /* tiles of an image, one below the other and side by side */
-} Images;
-
-static Images images(int64_t N, int64_t H, int64_t W) {
-    return (Images){N, H, W, over(H, 2), over(W, 2)};
-}
-static int64_t tiles_of(Images of) { return of.N * of.down * of.across; }
-
-/* The pixels of a tile's 4 by 4 inputs, -1 beyond the image; the inner 2 by 2 are its outputs'. */
-typedef struct {
-    int64_t pixel[16];
-} Tile;
-static const int INNER[4] = {5, 6, 9, 10};
-
-static Tile tile_of(Images of, int64_t tile) {
-    Tile at;
-    int64_t n = tile / (of.down * of.across), rest = tile % (of.down * of.across);
-    int64_t y = rest / of.across * 2 - 1, x = rest % of.across * 2 - 1;
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++) {
-            int in = y + i >= 0 && y + i < of.H && x + j >= 0 && x + j < of.W;
-            at.pixel[4 * i + j] = in ? (n * of.H + y + i) * of.W + x + j : -1;
-        }
-    return at;
-}
-
-/* Asks for n values of that size; their places are apart, which no processor guesses. */
-static void fetch(const void *from, int64_t at, int64_t n, int64_t size) {
-    for (int64_t i = at * size; at >= 0 && i < (at + n) * size; i += 4 * LINE)
-        __builtin_prefetch((const char *)from + i);
-}
 
 /* The transforms are written once for vectors of channels and the channels left over. */
 static inline vector get_float(const float *p) { return LOAD(p); }
@@ -89,18 +38,6 @@ static inline vector get_uint8_t(const uint8_t *p) { return WIDEN(p); }
         for (int i = 0; i < 16; i++) d[i] = at.pixel[i] < 0 ? none : x + at.pixel[i] * C_x; \
         EACH_CHANNEL(C, INPUTS, get_##REAL) \
     }
-#define INPUTS(REAL, GET, PUT) \
-    INPUT(REAL, GET, 0) INPUT(REAL, GET, 1) INPUT(REAL, GET, 2) INPUT(REAL, GET, 3) \
-    DIFFERENCES(PUT, 0) DIFFERENCES(PUT, 1) DIFFERENCES(PUT, 2) DIFFERENCES(PUT, 3)
-#define INPUT(REAL, GET, j) \
-    REAL p##j = GET(d[j] + c), q##j = GET(d[4 + j] + c), r##j = GET(d[8 + j] + c), \
-         s##j = GET(d[12 + j] + c); \
-    REAL t0##j = p##j - r##j, t1##j = q##j + r##j, t2##j = r##j - q##j, t3##j = q##j - s##j;
-#define DIFFERENCES(PUT, i) \
-    PUT(v + (4 * i + 0) * step + c, t##i##0 - t##i##2); \
-    PUT(v + (4 * i + 1) * step + c, t##i##1 + t##i##2); \
-    PUT(v + (4 * i + 2) * step + c, t##i##2 - t##i##1); \
-    PUT(v + (4 * i + 3) * step + c, t##i##1 - t##i##3);
 TRANSFORM(transform, float)
 TRANSFORM(transform_bytes, uint8_t)
 
@@ -110,15 +47,6 @@ static void transform_gradient(const float *dy, int64_t C_y, Tile at, int64_t C,
     const float *d[4];
     for (int i = 0; i < 4; i++)
         d[i] = at.pixel[INNER[i]] < 0 ? none : dy + at.pixel[INNER[i]] * C_y;
-#define SPREAD(PUT, i, a, b) \
-    PUT(v + (4 * i + 0) * step + c, a); \
-    PUT(v + (4 * i + 1) * step + c, a + b); \
-    PUT(v + (4 * i + 2) * step + c, a - b); \
-    PUT(v + (4 * i + 3) * step + c, -b);
-#define GRADIENTS(REAL, GET, PUT) \
-    REAL p = GET(d[0] + c), q = GET(d[1] + c), r = GET(d[2] + c), s = GET(d[3] + c); \
-    REAL p_r = p + r, q_s = q + s, p_mr = p - r, q_ms = q - s, mr = -r, ms = -s; \
-    SPREAD(PUT, 0, p, q) SPREAD(PUT, 1, p_r, q_s) SPREAD(PUT, 2, p_mr, q_ms) SPREAD(PUT, 3, mr, ms)
     EACH_CHANNEL(C, GRADIENTS, get_float)
 }
 
@@ -128,17 +56,6 @@ static void transform_back(const float *m, int64_t step, Tile at, int64_t C, con
     float *out[4];
     for (int i = 0; i < 4; i++)
         out[i] = at.pixel[INNER[i]] < 0 ? nowhere : y + at.pixel[INNER[i]] * C;
-#define PRODUCT(REAL, GET, j) \
-    REAL p##j = GET(m + j * step + c), q##j = GET(m + (4 + j) * step + c), \
-         r##j = GET(m + (8 + j) * step + c), s##j = GET(m + (12 + j) * step + c); \
-    REAL t##j = p##j + q##j + r##j, u##j = q##j - r##j - s##j;
-#define OUTPUTS(REAL, GET, PUT) \
-    REAL shift = GET(bias + c); \
-    PRODUCT(REAL, GET, 0) PRODUCT(REAL, GET, 1) PRODUCT(REAL, GET, 2) PRODUCT(REAL, GET, 3) \
-    PUT(out[0] + c, t0 + t1 + t2 + shift); \
-    PUT(out[1] + c, t1 - t2 - t3 + shift); \
-    PUT(out[2] + c, u0 + u1 + u2 + shift); \
-    PUT(out[3] + c, u1 - u2 - u3 + shift);
     EACH_CHANNEL(C, OUTPUTS, get_float)
 }
 
@@ -224,9 +141,6 @@ void convolve(const float *x, int64_t N, int64_t H, int64_t W, int64_t Ci, int64
     }
 }
 
-/* Partial sums of the weights' gradient, and floats of scratch for each thread. */
-int64_t parts_of(int64_t N, int64_t H, int64_t W) { return over(tiles_of(images(N, H, W)), PART); }
-int64_t part_floats(int64_t Ci, int64_t Co) { return (9 * Ci + 1) * Co; }
 int64_t gradient_floats(void) {
     return CHUNK + 16 * (2 * plane(DEEP, CHUNK) + plane(CHUNK, CHUNK));
 }
@@ -273,54 +187,6 @@ void gradient_parts(const void *x, int bytes, const float *dy, int64_t N, int64_
                         add_outer(least(ROWS, ni - i), V + xi * step + i, wide, Y + xi * step + j,
                                   wide, S + xi * s_step + i * wide + j, wide, n);
         }
-        for (int64_t i = 0; i < ni; i++) { /* Gt S G */
-            const float *s = S + i * wide;
-            float *to_g = part + (i0 + i) * Co + o0;
-#pragma GCC ivdep
-            for (int64_t j = 0; j < no; j++) {
-#define BACK(a, b, c, d) {(a) + 0.5f * ((b) + (c)), 0.5f * ((b) - (c)), 0.5f * ((b) + (c)) + (d)}
-#define SIDE4(l) \
-    float t##l[3] = BACK(s[l * s_step + j], s[(4 + l) * s_step + j], s[(8 + l) * s_step + j], \
-                         s[(12 + l) * s_step + j]);
-                SIDE4(0) SIDE4(1) SIDE4(2) SIDE4(3)
-#define ROW(l) \
-    { \
-        float g[3] = BACK(t0[l], t1[l], t2[l], t3[l]); \
-        to_g[(3 * l + 0) * Ci * Co + j] = g[0]; \
-        to_g[(3 * l + 1) * Ci * Co + j] = g[1]; \
-        to_g[(3 * l + 2) * Ci * Co + j] = g[2]; \
-    }
-                ROW(0) ROW(1) ROW(2)
-            }
-        }
-    }
-}
-
-/* The parts put together, times scale: dg where the strides (input, output, row, column) say, and
- * the bias's gradient (Co,), not scaled. */
-void gradient(const float *parts, int64_t count, int64_t Ci, int64_t Co, float scale, float *dg,
-              const int64_t *stride, float *bias, int threads) {
-    int64_t size = part_floats(Ci, Co);
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < over(Ci, LINE); i++) {
-        float row[LINE][64];
-        for (int64_t rs = 0; rs < 9; rs++)
-            for (int64_t o0 = 0; o0 < Co; o0 += 64) {
-                int64_t ni = least(LINE, Ci - i * LINE), no = least(64, Co - o0);
-                for (int64_t k = 0; k < ni; k++) {
-                    const float *from = parts + (rs * Ci + i * LINE + k) * Co + o0;
-                    for (int64_t j = 0; j < no; j++) row[k][j] = count ? from[j] : 0;
-                    for (int64_t p = 1; p < count; p++)
-                        for (int64_t j = 0; j < no; j++) row[k][j] += from[p * size + j];
-                }
-                for (int64_t j = 0; j < no; j++)
-                    for (int64_t k = 0; k < ni; k++)
-                        dg[(i * LINE + k) * stride[0] + (o0 + j) * stride[1] + rs / 3 * stride[2] +
-                           rs % 3 * stride[3]] = row[k][j] * scale;
-            }
-    }
-    for (int64_t j = 0; j < Co; j++) {
-        bias[j] = 0;
-        for (int64_t p = 0; p < count; p++) bias[j] += parts[p * size + 9 * Ci * Co + j];
+        finish_part(S, s_step, wide, ni, no, Ci, Co, part + i0 * Co + o0);
     }
 }
