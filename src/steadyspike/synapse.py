@@ -56,9 +56,7 @@ class _Convolve(torch.autograd.Function):
         ctx.save_for_backward(backend.pack(x, levels), weight)
         ctx.stride, ctx.padding, ctx.levels, ctx.backend = stride, padding, levels, backend
         ctx.biases = None if bias is None else [len(bias)]
-        ctx.fast = next(
-            (way for way in FAST if way.serves(x, weight, stride, padding)), None
-        )
+        ctx.fast = next((way for way in FAST if way.serves(x, weight, stride, padding)), None)
         if ctx.fast is not None:
             y: Tensor = ctx.fast.convolve(x, weight, bias)
             return y
