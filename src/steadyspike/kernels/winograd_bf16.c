@@ -16,7 +16,6 @@ typedef uint32_t pair;
 enum { WIDE = COLUMNS };
 
 static inline vector get_float(const float *p) { return LOAD(p); }
-static inline vector get_uint8_t(const uint8_t *p) { return WIDEN(p); }
 static inline vector get_bf16(const bf16 *p) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
     return (vector)_mm512_slli_epi32(wide, 16);
@@ -181,53 +180,103 @@ void convolve(const bf16 *x, int64_t N, int64_t H, int64_t W, int64_t Ci, int64_
     }
 }
 
+/* Of two tiles and a vector of channels, integers of 16 bits side by side. */
+static inline __m512i get_two(const uint8_t *first, const uint8_t *second) {
+    __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)first));
+    __m512i high = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)second));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+/* The same in bfloat16, rounded. */
+static inline void put_two(pair *p, __m512i x) {
+    put_pairs(p, _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(x, 16), 16)),
+              _mm512_cvtepi32_ps(_mm512_srai_epi32(x, 16)));
+}
+enum { LOOKED_UP = 7 }; /* bytes up to this have a V found in a table, of -32 to 31 */
+static void make_table(bf16 *table) {
+    for (int i = 0; i < 64; i++) {
+        union { float value; pair bits; } as = {i < 32 ? i : i - 64};
+        table[i] = as.bits >> 16;
+    }
+}
+
+/* V = Bt d B of two tiles' integers, found in the table or rounded. */
+static inline __attribute__((always_inline)) void transform_integers(
+    int found, __m512i low, __m512i high, const __m512i *d, pair *v, int64_t step) {
+#define PLUS _mm512_add_epi16
+#define MINUS _mm512_sub_epi16
+#define PUT_TWO(xi, value) \
+    if (found) \
+        _mm512_storeu_si512(v + (xi) * step, _mm512_permutex2var_epi16(low, value, high)); \
+    else \
+        put_two(v + (xi) * step, value)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m512i t[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            __m512i p = d[j], q = d[4 + j], r = d[8 + j], s = d[12 + j];
+            t[j] = i == 0 ? MINUS(p, r) : i == 1 ? PLUS(q, r) : i == 2 ? MINUS(r, q) : MINUS(q, s);
+        }
+        PUT_TWO(4 * i + 0, MINUS(t[0], t[2]));
+        PUT_TWO(4 * i + 1, PLUS(t[1], t[2]));
+        PUT_TWO(4 * i + 2, MINUS(t[2], t[1]));
+        PUT_TWO(4 * i + 3, MINUS(t[1], t[3]));
+    }
+}
+
 /* Two tiles' V = Bt d B of C channels of x, which has C_x, as pairs; V[xi] step apart. */
-static void transform_two(const uint8_t *x, int64_t C_x, const Tile *at, int64_t C,
-                          const uint8_t *none, pair *to, int64_t step) {
-    const uint8_t *both[2][16];
+static void transform_two(const bf16 *table, const uint8_t *x, int64_t C_x, const Tile *at,
+                          int64_t C, const uint8_t *none, pair *v, int64_t step) {
+    const uint8_t *from[2][16];
     for (int i = 0; i < 32; i++) {
         int64_t pixel = at[i / 16].pixel[i % 16];
-        both[i / 16][i % 16] = pixel < 0 ? none : x + pixel * C_x;
+        from[i / 16][i % 16] = pixel < 0 ? none : x + pixel * C_x;
     }
-    for (int64_t first = 0; first < C; first += LANES) {
-        float values[2][16][LANES];
-#pragma GCC unroll 2
-        for (int l = 0; l < 2; l++) {
-            const uint8_t **d = both[l];
-            float *v = values[l][0] - first;
-            const int64_t step = LANES, c = first;
-            INPUTS(vector, get_uint8_t, STORE)
+    __m512i low = _mm512_loadu_si512(table), high = _mm512_loadu_si512(table + 32);
+    for (int64_t c = 0; c < C; c += LANES) {
+        __m512i d[16], any = _mm512_setzero_si512();
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            d[i] = get_two(from[0][i] + c, from[1][i] + c);
+            any = _mm512_or_si512(any, d[i]);
         }
-        for (int i = 0; i < 16; i++)
-            put_pairs(to + i * step + first, LOAD(values[0][i]), LOAD(values[1][i]));
+        if (!_mm512_test_epi16_mask(any, _mm512_set1_epi16(~LOOKED_UP)))
+            transform_integers(1, low, high, d, v + c, step);
+        else
+            transform_integers(0, low, high, d, v + c, step);
     }
 }
 
 /* Two tiles' A dy At of C channels of dy, which has C_y, as pairs, and its sums added to bias. */
 static void transform_two_gradients(const bf16 *dy, int64_t C_y, const Tile *at, int64_t C,
-                                    const bf16 *none, pair *to, int64_t step, float *bias) {
-    const bf16 *both[2][4];
+                                    const bf16 *none, pair *v, int64_t step, float *bias) {
+    const bf16 *from[2][4];
     for (int i = 0; i < 8; i++) {
         int64_t pixel = at[i / 4].pixel[INNER[i % 4]];
-        both[i / 4][i % 4] = pixel < 0 ? none : dy + pixel * C_y;
+        from[i / 4][i % 4] = pixel < 0 ? none : dy + pixel * C_y;
     }
-    for (int64_t first = 0; first < C; first += LANES) {
-        float values[2][16][LANES];
+    for (int64_t c = 0; c < C; c += LANES) {
+        vector a[2][4], b[2][4];
 #pragma GCC unroll 2
         for (int l = 0; l < 2; l++) {
-            const bf16 **d = both[l];
-            float *v = values[l][0] - first;
-            const int64_t step = LANES, c = first;
-            GRADIENTS(vector, get_bf16, STORE)
+            vector p = get_bf16(from[l][0] + c), q = get_bf16(from[l][1] + c),
+                   r = get_bf16(from[l][2] + c), s = get_bf16(from[l][3] + c);
+            a[l][0] = p, a[l][1] = p + r, a[l][2] = p - r, a[l][3] = -r;
+            b[l][0] = q, b[l][1] = q + s, b[l][2] = q - s, b[l][3] = -s;
         }
-        for (int i = 0; i < 16; i++)
-            put_pairs(to + i * step + first, LOAD(values[0][i]), LOAD(values[1][i]));
-        if (bias) /* the middle of A dy At is the sum of the tile */
-            STORE(bias + first, LOAD(bias + first) + (LOAD(values[0][5]) + LOAD(values[1][5])));
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            put_pairs(v + (4 * i + 0) * step + c, a[0][i], a[1][i]);
+            put_pairs(v + (4 * i + 1) * step + c, a[0][i] + b[0][i], a[1][i] + b[1][i]);
+            put_pairs(v + (4 * i + 2) * step + c, a[0][i] - b[0][i], a[1][i] - b[1][i]);
+            put_pairs(v + (4 * i + 3) * step + c, -b[0][i], -b[1][i]);
+        }
+        if (bias)
+            STORE(bias + c, LOAD(bias + c) + ((a[0][1] + b[0][1]) + (a[1][1] + b[1][1])));
     }
 }
 
-enum { LONG = DEEP / 2 }; /* pairs of tiles of a block */
+enum { LONG = 256 / 2 }; /* pairs of tiles of a block */
 int64_t gradient_floats(void) {
     return CHUNK + 16 * (2 * plane(LONG, CHUNK) + plane(CHUNK, CHUNK));
 }
@@ -240,6 +289,8 @@ void gradient_parts(const uint8_t *x, const bf16 *dy, int64_t N, int64_t H, int6
     int64_t tiles = tiles_of(of), wide = CHUNK;
     int64_t step = plane(LONG, wide), s_step = plane(CHUNK, wide);
     int64_t ins = over(Ci, CHUNK), outs = over(Co, CHUNK), tasks = over(tiles, PART) * ins * outs;
+    bf16 table[64];
+    make_table(table);
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int64_t task = 0; task < tasks; task++) {
         int64_t i0 = task % ins * CHUNK, o0 = task / ins % outs * CHUNK, p = task / ins / outs;
@@ -252,8 +303,8 @@ void gradient_parts(const uint8_t *x, const bf16 *dy, int64_t N, int64_t H, int6
         memset(none, 0, wide * sizeof(float));
         memset(S, 0, 16 * s_step * sizeof(float));
         if (!i0) memset(bias, 0, no * sizeof(float));
-        for (int64_t first = p * PART; first < end; first += DEEP) {
-            int64_t n = least(DEEP, end - first);
+        for (int64_t first = p * PART; first < end; first += 2 * LONG) {
+            int64_t n = least(2 * LONG, end - first);
             for (int64_t t = 0; t < n; t += 2) {
                 Tile at[2] = {tile_of(of, first + t)};
                 if (t + 1 < n)
@@ -266,7 +317,8 @@ void gradient_parts(const uint8_t *x, const bf16 *dy, int64_t N, int64_t H, int6
                         fetch(x, soon.pixel[i] * Ci + i0, ni, 1);
                     for (int i = 0; i < 4; i++) fetch(dy, soon.pixel[INNER[i]] * Co + o0, no, 2);
                 }
-                transform_two(x + i0, Ci, at, ni, (const uint8_t *)none, V + t / 2 * wide, step);
+                transform_two(table, x + i0, Ci, at, ni, (const uint8_t *)none, V + t / 2 * wide,
+                              step);
                 transform_two_gradients(dy + o0, Co, at, no, (const bf16 *)none, Y + t / 2 * wide,
                                         step, i0 ? 0 : bias);
             }
