@@ -276,35 +276,37 @@ static void transform_two_gradients(const bf16 *dy, int64_t C_y, const Tile *at,
     }
 }
 
-enum { LONG = 256 / 2 }; /* pairs of tiles of a block */
-int64_t gradient_floats(void) {
-    return CHUNK + 16 * (2 * plane(LONG, CHUNK) + plane(CHUNK, CHUNK));
+enum { DEEPER = 128 }; /* tiles of a block of the weights' gradient: even */
+
+/* Floats of scratch that `gradient_parts` wants for each thread, with chunks of so many channels. */
+int64_t gradient_floats(int64_t chunk) {
+    return chunk + 16 * (2 * plane(DEEPER / 2, chunk) + plane(chunk, chunk));
 }
 
 /* Partial sums (parts, 9 Ci + 1, Co) of the gradients of the weights, (3, 3, Ci, Co), and of the
  * bias, (Co,), from x (N, H, W, Ci) in bytes and dy (N, H, W, Co). */
 void gradient_parts(const uint8_t *x, const bf16 *dy, int64_t N, int64_t H, int64_t W, int64_t Ci,
-                    int64_t Co, float *parts, float *scratch, int threads) {
+                    int64_t Co, float *parts, float *scratch, int64_t chunk, int threads) {
     Images of = images(N, H, W);
-    int64_t tiles = tiles_of(of), wide = CHUNK;
-    int64_t step = plane(LONG, wide), s_step = plane(CHUNK, wide);
-    int64_t ins = over(Ci, CHUNK), outs = over(Co, CHUNK), tasks = over(tiles, PART) * ins * outs;
+    int64_t tiles = tiles_of(of);
+    int64_t step = plane(DEEPER / 2, chunk), s_step = plane(chunk, chunk);
+    int64_t ins = over(Ci, chunk), outs = over(Co, chunk), tasks = over(tiles, PART) * ins * outs;
     bf16 table[64];
     make_table(table);
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int64_t task = 0; task < tasks; task++) {
-        int64_t i0 = task % ins * CHUNK, o0 = task / ins % outs * CHUNK, p = task / ins / outs;
-        int64_t ni = least(CHUNK, Ci - i0), no = least(CHUNK, Co - o0);
+        int64_t i0 = task % ins * chunk, o0 = task / ins % outs * chunk, p = task / ins / outs;
+        int64_t ni = least(chunk, Ci - i0), no = least(chunk, Co - o0);
         int64_t end = least(tiles, (p + 1) * PART);
-        float *none = scratch + omp_get_thread_num() * gradient_floats();
-        pair *V = (pair *)(none + wide), *Y = V + 16 * step;
+        float *none = scratch + omp_get_thread_num() * gradient_floats(chunk);
+        pair *V = (pair *)(none + chunk), *Y = V + 16 * step;
         float *S = (float *)(Y + 16 * step);
         float *part = parts + p * part_floats(Ci, Co), *bias = part + 9 * Ci * Co + o0;
-        memset(none, 0, wide * sizeof(float));
+        memset(none, 0, chunk * sizeof(float));
         memset(S, 0, 16 * s_step * sizeof(float));
         if (!i0) memset(bias, 0, no * sizeof(float));
-        for (int64_t first = p * PART; first < end; first += 2 * LONG) {
-            int64_t n = least(2 * LONG, end - first);
+        for (int64_t first = p * PART; first < end; first += DEEPER) {
+            int64_t n = least(DEEPER, end - first);
             for (int64_t t = 0; t < n; t += 2) {
                 Tile at[2] = {tile_of(of, first + t)};
                 if (t + 1 < n)
@@ -317,18 +319,18 @@ void gradient_parts(const uint8_t *x, const bf16 *dy, int64_t N, int64_t H, int6
                         fetch(x, soon.pixel[i] * Ci + i0, ni, 1);
                     for (int i = 0; i < 4; i++) fetch(dy, soon.pixel[INNER[i]] * Co + o0, no, 2);
                 }
-                transform_two(table, x + i0, Ci, at, ni, (const uint8_t *)none, V + t / 2 * wide,
+                transform_two(table, x + i0, Ci, at, ni, (const uint8_t *)none, V + t / 2 * chunk,
                               step);
-                transform_two_gradients(dy + o0, Co, at, no, (const bf16 *)none, Y + t / 2 * wide,
+                transform_two_gradients(dy + o0, Co, at, no, (const bf16 *)none, Y + t / 2 * chunk,
                                         step, i0 ? 0 : bias);
             }
             for (int xi = 0; xi < 16; xi++)
                 for (int64_t j = 0; j < no; j += COLUMNS)
                     for (int64_t i = 0; i < ni; i += ROWS)
-                        add_outer_pairs(least(ROWS, ni - i), V + xi * step + i, wide,
-                                        Y + xi * step + j, wide, S + xi * s_step + i * wide + j,
-                                        wide, over(n, 2));
+                        add_outer_pairs(least(ROWS, ni - i), V + xi * step + i, chunk,
+                                        Y + xi * step + j, chunk, S + xi * s_step + i * chunk + j,
+                                        chunk, over(n, 2));
         }
-        finish_part(S, s_step, wide, ni, no, Ci, Co, part + i0 * Co + o0);
+        finish_part(S, s_step, chunk, ni, no, Ci, Co, part + i0 * Co + o0);
     }
 }

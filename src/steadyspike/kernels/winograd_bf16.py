@@ -26,8 +26,8 @@ _SIGNATURES = {
     "convolve": (None, [_POINTER, *[_LONG] * 5, *[_POINTER] * 4, _LONG, _INT]),
     "parts_of": (_LONG, [_LONG] * 3),
     "part_floats": (_LONG, [_LONG] * 2),
-    "gradient_floats": (_LONG, []),
-    "gradient_parts": (None, [*[_POINTER] * 2, *[_LONG] * 5, *[_POINTER] * 2, _INT]),
+    "gradient_floats": (_LONG, [_LONG]),
+    "gradient_parts": (None, [*[_POINTER] * 2, *[_LONG] * 5, *[_POINTER] * 2, _LONG, _INT]),
     "gradient": (None, [_POINTER, *[_LONG] * 3, _FLOAT, *[_POINTER] * 3, _INT]),
 }
 
@@ -38,6 +38,7 @@ PIN = "ONEDNN_MAX_CPU_ISA"
 CHANNELS = 32  # whole vectors of either side
 TILES = 64  # of all images: with fewer the weights' transform costs more
 SAVED = 1.4  # products of the direct way to those of this one, which tiles beyond the image lessen
+CHUNKS = 64, 128  # channels of either side in a piece of the weights' gradient
 BLOCK_BYTES = 768 << 10  # of a block's transforms, to stay in the second cache
 
 
@@ -148,10 +149,11 @@ def grad_weight(x: Tensor, grad: Tensor, weight: Tensor, levels: int = 1) -> tup
     outputs = len(weight)
     count = functions.parts_of(n, height, width)
     parts = torch.empty(count, functions.part_floats(inputs, outputs))
-    scratch = torch.empty(threads, functions.gradient_floats())
+    chunk = _chunk(count, inputs, outputs, threads)
+    scratch = torch.empty(threads, functions.gradient_floats(chunk))
     functions.gradient_parts(
         x.data_ptr(), grad.data_ptr(), n, height, width, inputs, outputs, parts.data_ptr(),
-        scratch.data_ptr(), threads,
+        scratch.data_ptr(), chunk, threads,
     )  # fmt: skip
     of_weight = torch.empty_like(weight, dtype=torch.float32)
     of_bias = torch.empty(outputs)
@@ -175,6 +177,13 @@ def _block(tiles: int, inputs: int, threads: int) -> int:
     most = BLOCK_BYTES // (32 * inputs + 64 * CHANNELS)
     blocks = -(-tiles // (most * threads)) * threads
     return max(-(-tiles // max(blocks, 1)), 1)
+
+
+def _chunk(parts: int, inputs: int, outputs: int, threads: int) -> int:
+    """Channels of either side in a piece: many transform less. No result depends on it."""
+    few, many = CHUNKS
+    pieces = parts * -(-inputs // many) * -(-outputs // many)
+    return many if pieces >= 4 * threads else few
 
 
 def _rows(x: Tensor) -> Tensor:
