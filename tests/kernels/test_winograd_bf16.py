@@ -159,7 +159,7 @@ def able(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def operands() -> tuple[Tensor, Tensor]:
-    x = torch.zeros(4, 64, 8, 8, dtype=BF16).contiguous(memory_format=LAST)
+    x = torch.zeros(8, 64, 8, 8, dtype=BF16).contiguous(memory_format=LAST)
     return x, torch.zeros(32, 64, 3, 3, dtype=BF16)
 
 
@@ -174,7 +174,7 @@ def test_where_it_serves() -> None:
     assert not winograd.serves(x, weight[:0], ONE, ONE)
     assert not winograd.serves(x, weight[:, :32], ONE, ONE)
     assert not winograd.serves(x[:, :48], weight[:, :48], ONE, ONE)
-    assert not winograd.serves(x[:3], weight, ONE, ONE)  # few tiles
+    assert not winograd.serves(x[:7], weight, ONE, ONE)  # few tiles
     assert not winograd.serves(x, weight[..., :1], ONE, ONE)
     assert not winograd.serves(x.contiguous(), weight, ONE, ONE)
     assert not winograd.serves(x.float(), weight.float(), ONE, ONE)
@@ -244,8 +244,8 @@ def test_a_layer_uses_it(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("convolve", "grad_input", "grad_weight"):
         noted(name)
     conv = nn.Conv2d(32, 64, 3, padding=1, bias=bias).to(memory_format=LAST)
-    flat = problem((6, 32, 9, 8), 64, 4)[0].float().div(4).contiguous(memory_format=LAST)
-    x = flat.unflatten(0, (2, 3)).requires_grad_()
+    flat = problem((8, 32, 9, 8), 64, 4)[0].float().div(4).contiguous(memory_format=LAST)
+    x = flat.unflatten(0, (2, 4)).requires_grad_()
     made = []
     for disabled in (False, True):
         with torch.autocast("cpu", BF16):
