@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from steadyspike import kernels
 from steadyspike.evaluate.memory import KeptBytes, kept_for_backward
 from steadyspike.models import VGGSNN
 
@@ -75,19 +76,29 @@ def kept(steps: int, chunk: int, **options: Any) -> int:
     return kept_for_backward(network(**options), frames, labels, steps=steps, chunk=chunk)
 
 
-def osr_by_hand(k: int) -> int:
-    """What the formulas of one chunk of k steps need for their gradients."""
+def osr_by_hand(k: int, fused: bool) -> int:
+    """What the formulas of one chunk of k steps need for their gradients; the frames are still."""
     floats = {
-        "the convolution's input": k * N * HW,
-        "OSR's input I": k * N * C * HW,
-        "m, s, μ[t] and σ[t] of OSR": 4 * k * C,
-        "u - θ for the surrogate": k * N * C * HW,
+        "the convolution's input, of all steps": N * HW,
+        "OSR's input I, of all steps": N * C * HW,
         "the linear layer's input": k * N * C,
         "log-softmax for the cross-entropy": k * N * CLASSES,
         "its divisor": 1,
         "logits for the squared error": k * N * CLASSES,
         "one-hot labels, the same at every step": N * CLASSES,
     }
+    if fused:
+        floats |= {
+            "m, s, σ[t] and γ/s of OSR": 4 * k * C,
+            "μ and σ² of all steps": 2 * C,
+            "u; that of the last step is there anyway": (k - 1) * N * C * HW,
+            "θ": k,
+        }
+    else:
+        floats |= {
+            "m, s, μ[t] and σ[t] of OSR": 4 * k * C,
+            "u - θ for the surrogate": k * N * C * HW,
+        }
     labels = k * N  # of the cross-entropy
     return FLOAT * sum(floats.values()) + INTEGER * labels
 
@@ -95,8 +106,26 @@ def osr_by_hand(k: int) -> int:
 @pytest.mark.parametrize("chunk", [1, 2, 4])
 @pytest.mark.parametrize("stabilize", [True, False])
 def test_a_network_by_hand(chunk: int, stabilize: bool) -> None:
-    got = kept(4, chunk, norm="osr", stabilize_threshold=stabilize)
-    assert got == osr_by_hand(chunk)
+    options = {"norm": "osr", "stabilize_threshold": stabilize}
+    assert kernels.backend(torch.empty(0)) is not None, "a C compiler is needed here"
+    assert kept(4, chunk, **options) == osr_by_hand(chunk, fused=True)
+    with kernels.disabled():
+        assert kept(4, chunk, **options) == osr_by_hand(chunk, fused=False)
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "per_step", "reset": "zero"}], ids=str)
+def test_the_fused_operations_keep_half(options: dict[str, Any]) -> None:
+    """Of a network as deep as the paper's, at one step a call, and the same for any T."""
+    widths = (16, 16, "P", 32, 32, "P", 64, 64, "P", 64, 64)
+    frames, labels = torch.randn(2, 3, 32, 32), torch.tensor([1, 5])
+
+    def bytes_kept(steps: int) -> int:
+        model = VGGSNN(3, CLASSES, widths=widths, **options).train()
+        return kept_for_backward(model, frames, labels, steps=steps, chunk=1)
+
+    with kernels.disabled():
+        plain = bytes_kept(2)
+    assert bytes_kept(2) == bytes_kept(30) <= 0.55 * plain
 
 
 @pytest.mark.parametrize("norm", ["osr", "per_step", "linear"])
