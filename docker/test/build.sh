@@ -30,7 +30,9 @@ docker run --rm --network none "$STEADYSPIKE_IMAGE" steadyspike train --help > /
 began=$(date +%s.%N)
 echo "# a change" >> src/steadyspike/seeds.py
 build > /dev/null
+ended=$(date +%s.%N)
+in_image 'grep -q "a change" src/steadyspike/seeds.py' || fail "the rebuild kept the old source"
 figure "rebuild after a source change" \
-    "$(awk -v a="$began" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')" s 10
+    "$(awk -v a="$began" -v b="$ended" 'BEGIN { printf "%.1f", b - a }')" s 10
 git -c safe.directory='*' checkout --quiet src/steadyspike/seeds.py
 chown "$uid:$gid" src/steadyspike/seeds.py
