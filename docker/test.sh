@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The container, tested on a real engine: built on a base image of this distribution's packages (or
 # on BASE_IMAGE), then used as docs/docker.md says, on a clone of the last commit.
-# Usage: docker/test.sh
+# Usage: docker/test.sh [build] [one_machine] [mistakes] [cluster], or all
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -39,7 +39,7 @@ cd "$clone"
 printf 'UID=%s\nGID=%s\n' "$uid" "$gid" > .env
 
 . docker/test/say.sh
-parts="build one_machine mistakes cluster" passed=""
+parts=${*:-build one_machine mistakes cluster} passed=
 for part in $parts; do
     echo "docker-test: $part"
     part_began=$SECONDS

@@ -12,6 +12,7 @@ chown -R "$uid:$gid" small
 last_epoch() { tail -n 1 "small/$1/osr_ots/history.csv"; }
 weights() { sha256sum < "small/$1/osr_ots/model.safetensors"; }
 
+docker compose run --rm data > /dev/null 2>&1
 docker compose run --rm train steadyspike train osr_ots --params small/params.yaml \
     --runs small/one > /dev/null 2>&1
 docker compose up worker 2>&1 | grep 'epoch' || fail "two machines"

@@ -1,7 +1,8 @@
 # What goes wrong most often, and that each is told: docs/docker.md quotes these.
 # shellcheck shell=bash disable=SC2154
 
-# The report of one_machine.sh still has the port.
+export REPORT_PORT=8765
+docker compose up --detach report > /dev/null 2>&1
 refused 'port is already allocated|address already in use' \
     docker compose --project-name steadyspike-other up --detach report
 docker compose down > /dev/null 2>&1

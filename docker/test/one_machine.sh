@@ -31,7 +31,7 @@ git -c safe.directory='*' diff --exit-code --stat -- dvc.lock reports ||
     fail "the container's results differ from the committed ones"
 grep -q 'OSR + OTS' reports/table4.md || fail "no table"
 
-docker compose run --rm test tests/test_norm.py tests/test_repository.py tests/test_files.py \
+docker compose run --rm test tests/test_norm.py tests/test_pins.py tests/test_files.py \
     tests/kernels/test_compiled.py
 docker compose run --rm evaluate osr_ots > /dev/null 2>&1 || fail "evaluate"
 git -c safe.directory='*' diff --exit-code --stat -- dvc.lock reports || fail "evaluate changed them"
@@ -50,3 +50,4 @@ exec 3<> "/dev/tcp/127.0.0.1/$REPORT_PORT"
 printf 'GET /index.html HTTP/1.0\r\n\r\n' >&3
 cmp <(sed '1,/^\r$/d' <&3) reports/index.html || fail "report serves another page"
 exec 3>&-
+docker compose down > /dev/null 2>&1
