@@ -6,8 +6,9 @@ docker compose up --detach report > /dev/null 2>&1
 refused 'port is already allocated|address already in use' \
     docker compose --project-name steadyspike-other up --detach report
 docker compose down > /dev/null 2>&1
+printf '%s\n' 'services: {train: {volumes: [".:/steadyspike:ro"]}}' > "$folder/read-only.yaml"
 refused 'this checkout is read-only' \
-    docker compose run --rm --volume "$PWD:/steadyspike:ro" train true
+    docker compose --file compose.yaml --file "$folder/read-only.yaml" run --rm train true
 refused "this checkout belongs to user $uid, and user 4321 runs here" \
     docker compose run --rm --user 4321:4321 train true
 refused 'expected a folder with a dvc.yaml' \
