@@ -3,20 +3,21 @@
 What a framework adds around them (norms, neurons, copies, the optimizer) is then the rest of its
 step. The replay calls the very operators that the step called, forward and backward, in their
 order, on tensors of the same shape, type and memory layout: the framework's, and our own fast
-convolutions (kernels/winograd.py), whose operations count as those of the direct way.
+convolutions (`synapse.FAST`), whose operations count as those of the direct way.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from steadyspike.kernels import winograd
+from steadyspike import synapse
 
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = {_ATEN.convolution.default, _ATEN.convolution_backward.default}
@@ -78,16 +79,17 @@ def recorded(step: Callable[[], None]) -> Recorder:
     """What one step calls."""
     recorder = Recorder()
     with recorder, ExitStack() as stack:
-        for name in _OWN:
-            stack.enter_context(_noted(recorder, name))
+        for module in synapse.FAST:
+            for name in _OWN:
+                stack.enter_context(_noted(recorder, module, name))
         step()
     return recorder
 
 
 @contextmanager
-def _noted(recorder: Recorder, name: str) -> Iterator[None]:
+def _noted(recorder: Recorder, module: ModuleType, name: str) -> Iterator[None]:
     """Note the calls of one of our own functions, which torch does not see."""
-    function = getattr(winograd, name)
+    function = getattr(module, name)
 
     def noting(*args: Any) -> Any:
         out = function(*args)
@@ -99,11 +101,11 @@ def _noted(recorder: Recorder, name: str) -> Iterator[None]:
         recorder.note(function, args, _of_convolution(grad.shape, weight.shape))
         return out
 
-    setattr(winograd, name, noting)
+    setattr(module, name, noting)
     try:
         yield
     finally:
-        setattr(winograd, name, function)
+        setattr(module, name, function)
 
 
 def replay(calls: Sequence[tuple[Any, tuple[Any, ...]]]) -> Callable[[], None]:

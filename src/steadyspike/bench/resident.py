@@ -1,9 +1,10 @@
 """How much memory a process took at most."""
 
-import ctypes
 from pathlib import Path
 
 import torch
+
+from steadyspike.bench.heap import trim
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -26,9 +27,7 @@ class PeakMemory:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
             return
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)  # what was freed goes back, or it would count as taken
+        trim()  # or what was freed would count as taken
         if _CLEAR.exists():
             _CLEAR.write_text("5")  # the peak becomes what is resident now
 

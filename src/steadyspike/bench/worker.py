@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
+from steadyspike.bench.heap import give_freed_memory_back
 from steadyspike.pins import keep_freed_memory, pin_cpu
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def main() -> None:
     job = json.loads(sys.stdin.readline())
     if job["setting"]["pinned"]:
         pin_cpu()
-    keep_freed_memory()
+    give_freed_memory_back()
     from steadyspike.bench.setting import Setting
 
     session = _Session(Setting.model_validate(job["setting"]), job["factory"], job["ours"])
@@ -91,12 +92,16 @@ class _Session:
         if variant is None:
             variant = self._fastest(self.setting, offered)
         self.work = offered[variant]()
-        answer = {"variant": variant, "kept_bytes": kept_bytes(self.work)}
+        answer: dict[str, Any] = {"variant": variant, "kept_bytes": kept_bytes(self.work)}
         self.work.optimizer.step()  # it keeps something for each weight, from its first call on
         memory.restart()
         seconds = self._timed(lambda: train_step(self.work), 1)
+        answer["peak_bytes"] = memory.peak()
+        if turn_seconds > 0:  # else nobody asks for the time
+            keep_freed_memory()  # as `steadyspike train` does
+            seconds = min(seconds, self._timed(lambda: train_step(self.work), 1))
         self.count = min(MOST_STEPS, max(1, math.ceil(turn_seconds / seconds)))
-        return {**answer, "peak_bytes": memory.peak(), "count": self.count}
+        return {**answer, "count": self.count}
 
     def step(self) -> dict[str, Any]:
         """One turn: seconds of a whole training step."""
