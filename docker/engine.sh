@@ -50,6 +50,15 @@ if ! docker info > /dev/null 2>&1; then
         DEBIAN_FRONTEND=noninteractive \
             quietly apt-get install --yes --no-install-recommends docker.io iptables
     fi
+    # A machine that went down leaves these, and their numbers to other processes: dockerd would wait
+    # for those.
+    for left in "$pidfile" /run/docker.pid /run/docker/containerd/containerd.pid; do
+        [ -f "$left" ] || continue
+        case $(cat "/proc/$(cat "$left")/comm" 2> /dev/null) in
+            dockerd | containerd) ;;
+            *) rm -f "$left" ;;
+        esac
+    done
     # In a session of its own, so that no terminal or caller waits for it or ends it.
     setsid dockerd --pidfile "$pidfile" > "$log" 2>&1 < /dev/null &
     for _ in $(seq 60); do
