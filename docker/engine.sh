@@ -30,11 +30,21 @@ quietly() { # COMMAND...: its output only where it fails
     }
 }
 
+runs() { # PID: whether it is an engine's, and no more a number than a zombie or somebody else's
+    case $(readlink "/proc/$1/exe") in
+        */dockerd | */containerd) ;;
+        *) return 1 ;;
+    esac
+}
+
 if [ "${1:-}" = stop ]; then
     if [ -f "$pidfile" ]; then
         pid=$(cat "$pidfile")
-        kill "$pid" 2> /dev/null || true
-        while kill -0 "$pid" 2> /dev/null; do sleep 0.2; done
+        runs "$pid" && kill "$pid"
+        for _ in $(seq 300); do
+            runs "$pid" || break
+            sleep 0.2
+        done
         rm -f "$pidfile"
     fi
     exit
@@ -53,11 +63,7 @@ if ! docker info > /dev/null 2>&1; then
     # A machine that went down leaves these, and their numbers to other processes: dockerd would wait
     # for those.
     for left in "$pidfile" /run/docker.pid /run/docker/containerd/containerd.pid; do
-        [ -f "$left" ] || continue
-        case $(cat "/proc/$(cat "$left")/comm" 2> /dev/null) in
-            dockerd | containerd) ;;
-            *) rm -f "$left" ;;
-        esac
+        [ ! -f "$left" ] || runs "$(cat "$left")" || rm -f "$left"
     done
     # In a session of its own, so that no terminal or caller waits for it or ends it.
     setsid dockerd --pidfile "$pidfile" > "$log" 2>&1 < /dev/null &
