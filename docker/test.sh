@@ -23,6 +23,7 @@ chmod 755 "$folder"
 export COMPOSE_ANSI=never STEADYSPIKE_IMAGE=steadyspike-test COMPOSE_PROJECT_NAME=steadyspike-test
 clone=$folder/steadyspike
 finish() {
+    cd "$root"
     for project in steadyspike-test steadyspike-other; do
         docker compose --project-name "$project" --file "$clone/compose.yaml" \
             --file "$clone/docker/cluster.yaml" --profile '*' down --timeout 5 > /dev/null 2>&1 || true
@@ -33,12 +34,12 @@ finish() {
     [ "${CI:-}" != true ] || "$root/docker/engine.sh" stop
 }
 trap finish EXIT
-git -c safe.directory='*' clone --quiet . "$clone"
-[ "$uid" = "$(id -u)" ] || chown -R "$uid:$gid" "$clone"
+. docker/test/say.sh
+git clone --quiet . "$clone"
 cd "$clone"
 printf 'UID=%s\nGID=%s\n' "$uid" "$gid" > .env
+give_to_caller
 
-. docker/test/say.sh
 parts=${*:-build one_machine mistakes cluster} passed=
 for part in $parts; do
     echo "docker-test: $part"

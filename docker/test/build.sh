@@ -10,7 +10,7 @@ done > "$packages"
 
 build() {
     BUILDX_GIT_INFO=0 docker buildx build --quiet --load --network host --build-arg BASE_IMAGE="$BASE_IMAGE" \
-        --build-arg REVISION="$(git -c safe.directory='*' rev-parse HEAD)" \
+        --build-arg REVISION="$(git rev-parse HEAD)" \
         --secret "id=packages,src=$packages" --file docker/Dockerfile --tag "$STEADYSPIKE_IMAGE" .
 }
 
@@ -34,5 +34,5 @@ ended=$(date +%s.%N)
 in_image 'grep -q "a change" src/steadyspike/seeds.py' || fail "the rebuild kept the old source"
 figure "rebuild after a source change" \
     "$(awk -v a="$began" -v b="$ended" 'BEGIN { printf "%.1f", b - a }')" s 10
-git -c safe.directory='*' checkout --quiet src/steadyspike/seeds.py
-chown "$uid:$gid" src/steadyspike/seeds.py
+git checkout --quiet src/steadyspike/seeds.py
+give_to_caller
