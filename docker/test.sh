@@ -35,7 +35,7 @@ finish() {
 }
 trap finish EXIT
 . docker/test/say.sh
-git clone --quiet . "$clone"
+command git clone --quiet . "$clone"
 cd "$clone"
 printf 'UID=%s\nGID=%s\n' "$uid" "$gid" > .env
 give_to_caller
