@@ -17,7 +17,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 #: Keys that a resumed run may change: they move work about, never the trajectory.
-RESUMABLE_CHANGES = frozenset({"device", "training.chunk"})
+RESUMABLE_CHANGES = frozenset({"device", "training.chunk", "training.cuda_graph"})
 
 
 class _Checked(BaseModel):
@@ -90,6 +90,8 @@ class TrainingOptions(_Checked):
     mse_weight: Fraction
     # tf32 is float32 whose products a GPU may round to 10 bits; bfloat16 is autocast.
     precision: Literal["float32", "tf32", "bfloat16", "float64"]
+    # A batch's GPU work recorded once and launched as a whole: for batches too small for a GPU.
+    cuda_graph: bool = False
 
 
 class EvaluationOptions(_Checked):
@@ -121,6 +123,10 @@ class Experiment(_Checked):
             raise ValueError(
                 "training.chunk: BPTT (model.online: false) sees all steps at once, so it must "
                 f"equal training.steps ({self.training.steps}), got {self.training.chunk}"
+            )
+        if self.training.cuda_graph and self.device != "cuda":
+            raise ValueError(
+                f"training.cuda_graph: expected false where device is {self.device!r}, got true"
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: each once, got {self.seeds}")

@@ -79,6 +79,8 @@ class LIF(StepModule):
         self.online = online
         #: called with u[t] (N, ...) before the fire, the step t (from 0) and θ[t], to look inside
         self.observer: Callable[[Tensor, int, Tensor], None] | None = None
+        #: a bool scalar that becomes true once a neuron has fired in training, for who asks
+        self.fired: Tensor | None = None
         if stabilize_threshold:
             # (T,) once a batch was seen: the number of steps is the caller's, not the layer's.
             self.register_buffer("running_threshold", torch.empty(0))
@@ -229,6 +231,8 @@ class LIF(StepModule):
 
     def dropped(self, spikes: Tensor) -> Tensor:
         """Spikes (K, N, ...) less those that dropout takes, the others scaled."""
+        if self.fired is not None and self.training:
+            self.fired.logical_or_(spikes.detach().any())
         if not (self.dropout and self.training):
             return spikes
         if self._kept is None:

@@ -104,7 +104,7 @@ def test_the_type_is_decided_by_the_highest_count(tmp_path: Path) -> None:
                 if known_split == "train":
                     assert np.array_equal(frames[known_place], known)
             assert np.load(folder / "test_frames.npy").dtype == np.uint8
-            read = Clips(np.load(folder / "train_frames.npy", mmap_mode="r"), torch.zeros(4))
+            read = Clips(np.load(folder / "train_frames.npy", mmap_mode="r"), torch.zeros(4), "")
             assert int(read[:].max()) == highest
             assert read[:].dtype == read.dtype
             names = sorted(path.name for path in folder.iterdir())

@@ -16,6 +16,8 @@ COLUMNS = [
     "test_loss",
     "test_accuracy",
     "osr_fallbacks",
+    "silent_layers",
+    "exploding_layers",
 ]
 
 
@@ -34,12 +36,13 @@ def row(epoch: int, **values: Any) -> EpochRow:
 def test_the_whole_text() -> None:
     rows = [
         row(1, train_loss=1.23456789, test_accuracy=100 / 3, osr_fallbacks=12),
-        row(2, learning_rate=0.0146446609407, test_loss=1e-7),
+        row(2, learning_rate=0.0146446609407, test_loss=1e-7, silent_layers="a.1 b"),
     ]
     assert history_csv(rows) == (
-        "epoch,learning_rate,train_loss,train_accuracy,test_loss,test_accuracy,osr_fallbacks\n"
-        "1,0.1,1.23457,10,2,33.3333,12\n"
-        "2,0.0146447,2,10,1e-07,10,0\n"
+        "epoch,learning_rate,train_loss,train_accuracy,test_loss,test_accuracy,osr_fallbacks,"
+        "silent_layers,exploding_layers\n"
+        "1,0.1,1.23457,10,2,33.3333,12,,\n"
+        "2,0.0146447,2,10,1e-07,10,0,a.1 b,\n"
     )
 
 

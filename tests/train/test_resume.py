@@ -135,8 +135,7 @@ def test_a_checkpoint_every_few_minutes_within_an_epoch(
     train(tiny_experiment(), tiny_dataset(), tmp_path / "checkpoint.pt")
     assert saved == [(1, 0), (2, 0)]
     saved.clear()
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    train(tiny_experiment(), tiny_dataset(), tmp_path / "checkpoint.pt")
+    train(tiny_experiment(), tiny_dataset(), tmp_path / "checkpoint.pt", checkpoint_every=0.0)
     assert saved == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]
 
 
@@ -277,10 +276,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     experiment, dataset = tiny_experiment(), tiny_dataset()
     path, before = both(tmp_path / "checkpoint.pt")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         interrupt(patch, signal.SIGTERM, 5)
         with pytest.raises(Stopped):
-            train(experiment, dataset, path)
+            train(experiment, dataset, path, checkpoint_every=0.0)
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2])
     capsys.readouterr()

@@ -42,9 +42,15 @@ class Clips:
     and copies them to the processor's memory: uint8, or int32 where the file has counts past 255.
     """
 
-    def __init__(self, frames: NDArray[np.uint8] | NDArray[np.uint16], labels: Tensor) -> None:
+    def __init__(
+        self,
+        frames: NDArray[np.uint8] | NDArray[np.uint16],
+        labels: Tensor,
+        digest: str,
+    ) -> None:
         self._frames = frames
         self.labels = labels  # int64 (M,)
+        self.digest = digest  # of the files, as their manifest has it
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -203,11 +209,22 @@ class ClipStore:
 
     def opened(self) -> dict[str, Clips]:
         """Both splits, in a time that does not grow with the frames: they are checked by size."""
-        self._checked(whole=False)
-        return {split: self.split(split) for split in SPLITS}
+        return self._splits(self._checked(whole=False)["files"])
 
-    def split(self, split: str) -> Clips:
-        """One split, its form checked."""
+    def _splits(self, sums: Mapping[str, Mapping[str, Any]]) -> dict[str, Clips]:
+        """Both, with the sums of their files."""
+        return {
+            split: self.split(
+                split,
+                " ".join(
+                    sums[path.name]["sha256"] for path in self.files if path.name.startswith(split)
+                ),
+            )
+            for split in SPLITS
+        }
+
+    def split(self, split: str, digest: str = "") -> Clips:
+        """One split, its form checked; ``digest`` stands for its files."""
         frames_path, labels_path = (self.folder / f"{split}_{p}.npy" for p in ("frames", "labels"))
         frames = self._array(frames_path, mapped=True)
         labels = self._array(labels_path, mapped=False)
@@ -221,7 +238,7 @@ class ClipStore:
                 f"{labels_path}: altered; expected {len(frames)} labels of int64, found"
                 f" {labels.dtype} of the shape {labels.shape}; {self.again}"
             )
-        return Clips(frames, torch.from_numpy(labels))
+        return Clips(frames, torch.from_numpy(labels), digest)
 
     def _checked(self, whole: bool) -> dict[str, Any]:
         manifest = read_manifest(self.path, self.get)

@@ -1,5 +1,6 @@
 """What a data set is to everything outside this package."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,10 @@ class Samples(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one sample as it is delivered: (C, H, W), or (T, C, H, W) for events."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, one or several, that stand for all samples and labels wherever they lie."""
 
     def __len__(self) -> int: ...
 
@@ -49,6 +54,14 @@ class Split:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.images.shape[1:])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of shape, images and labels."""
+        content = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            content.update(tensor.cpu().contiguous().numpy().data)
+        return content.hexdigest()
 
     def to(self, device: torch.device) -> "Split":
         """The same on another device, where there is room for it; else as it is."""
@@ -84,6 +97,11 @@ class Dataset:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    def sha256(self) -> str:
+        """One SHA-256 of all that is learned from and measured on."""
+        facts = (self.name, self.classes, self.mean, self.std, self.train.digest, self.test.digest)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def to(self, device: torch.device) -> "Dataset":
         """With the images in memory on that device, as bytes, where they fit; others stream."""

@@ -136,6 +136,12 @@ def _facts(labels: NDArray[np.int64], files: Iterable[tuple[bytes, int]]) -> dic
     return {"images": len(labels), "bytes": total, "names_and_sizes_sha256": digest.hexdigest()}
 
 
+def _digest(found: Survey) -> str:
+    """What stands for a split's images and labels; a shard's labels lie within it."""
+    labels = hashlib.sha256(found.labels.tobytes()).hexdigest()
+    return f"{found.facts['names_and_sizes_sha256']} {labels}"
+
+
 def describe(splits: dict[str, Survey]) -> dict[str, Any]:
     """The manifest of a surveyed ImageNet."""
     train, val = splits["train"], splits["val"]
@@ -166,7 +172,12 @@ def load(root: Path | None, expected: Expected = ILSVRC2012) -> Dataset:
                     " run `steadyspike fetch imagenet` to accept these"
                 )
     train, test = (
-        StreamedSplit(found.store, torch.from_numpy(found.labels), SPLITS[split])
+        StreamedSplit(
+            found.store,
+            torch.from_numpy(found.labels),
+            SPLITS[split],
+            digest=_digest(found),
+        )
         for split, found in splits.items()
     )
     return Dataset(NAME, splits["train"].classes, MEAN, STD, train, test)

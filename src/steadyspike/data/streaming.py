@@ -77,6 +77,7 @@ class StreamedSplit:
     labels: Tensor
     crop: Literal["random", "middle"]
     workers: int | None = None
+    digest: str = ""  # of the files, as the one who has listed them knows it
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -17,6 +17,8 @@ class EpochRow:
     test_loss: float
     test_accuracy: float
     osr_fallbacks: int  # layers and steps in which OSR fell back to a step's own statistics
+    silent_layers: str = ""  # names of spiking layers that never fired in training, by spaces
+    exploding_layers: str = ""  # names of norms with a running variance out of proportion
 
 
 def history_csv(rows: Sequence[EpochRow]) -> str:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from steadyspike.errors import UserError
 from steadyspike.evaluate.accuracy import Presentation, evaluate
 from steadyspike.experiment import Experiment
 from steadyspike.models import build, option_names
+from steadyspike.models.blocks import StepDropout
 from steadyspike.norm import OSR
 from steadyspike.seeds import derive_seed
 from steadyspike.sequence import sequence
@@ -24,14 +26,17 @@ from steadyspike.share import Share
 from steadyspike.train.checkpoint import newest_checkpoint, parse_checkpoint, save_checkpoint
 from steadyspike.train.digest import state_digest
 from steadyspike.train.distribution import ALONE, Ranks
+from steadyspike.train.graph import CudaRecorder, Present, Replayed
 from steadyspike.train.history import EpochRow, best_row
 from steadyspike.train.loss import tet_loss
 from steadyspike.train.progress import TrainingDisplay
+from steadyspike.train.provenance import code_sha256, environment_sha256
 from steadyspike.train.signals import Stopped, stop_request
+from steadyspike.train.watch import SilenceWatch, exploding
 
 #: After these batches of a run, counted from its start, the digest of every weight is kept.
 DIGEST_BATCHES = (1, 2, 5, 10)
-CHECKPOINT_SECONDS = 300.0
+CHECKPOINT_SECONDS = 300.0  # between those within an epoch, if nobody says otherwise
 
 
 class Diverged(UserError):
@@ -76,6 +81,17 @@ def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:
     return model.to(memory_format=torch.channels_last).to(experiment.device)
 
 
+def check_recordable(experiment: Experiment, model: nn.Module, ranks: Ranks) -> None:
+    """Whether a batch can be recorded as a CUDA graph; UserError if not."""
+    key = f"{experiment.name}: training.cuda_graph"
+    if not ranks.alone:
+        raise UserError(f"{key}: expected false with several processes, which exchange sums")
+    if any(isinstance(m, StepDropout) and m.probability > 0 for m in model.modules()):
+        raise UserError(
+            f"{key}: expected false for a network whose head draws a seed for each batch"
+        )
+
+
 class Trainer:
     """One run of an experiment, from its first batch or from a checkpoint's.
 
@@ -106,6 +122,14 @@ class Trainer:
         self.rows: list[EpochRow] = []
         self.best: dict[str, Tensor] = {}  # the weights of the best epoch so far
         self.digests: dict[str, dict[str, str]] = {}
+        # Those that took part in the run, in order: a resumed run may have several.
+        self.code = [code_sha256()]
+        self.environment = [environment_sha256(experiment, ranks)]
+        self.watch = SilenceWatch(self.model)
+        self.replayed: Replayed | None = None
+        if options.cuda_graph:
+            check_recordable(experiment, self.model, ranks)
+            self.replayed = Replayed(self._present, list(self.model.parameters()), CudaRecorder())
         self._begin_epoch()
 
     def state(self) -> dict[str, Any]:
@@ -120,6 +144,9 @@ class Trainer:
             "rows": [asdict(row) for row in self.rows],
             "best": self.best,
             "digests": self.digests,
+            "fired": self.watch.fired,
+            "code": self.code,
+            "environment": self.environment,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -133,6 +160,9 @@ class Trainer:
         self.rows = [EpochRow(**row) for row in state["rows"]]
         self.best = state["best"]
         self.digests = state["digests"]
+        self.watch.begin(state["fired"])
+        self.code = _and_then(state["code"], self.code)
+        self.environment = _and_then(state["environment"], self.environment)
 
     @property
     def finished(self) -> bool:
@@ -145,6 +175,7 @@ class Trainer:
         self.gradients = torch.zeros_like(self.losses)  # the norm of each batch's
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.checked = 0  # batches whose loss and gradient are known to be finite
+        self.watch.begin()
 
     def run_epoch(self) -> Any:
         """Train the rest of the epoch in progress; yields the images of each finished batch."""
@@ -192,17 +223,33 @@ class Trainer:
             batch=self.batch,
             dtype=torch.float64 if options.precision == "float64" else torch.float32,
         )
+        present: Present = partial(self._present, share=share)
+        # While a layer may be silent, somebody looks at spikes, which no recording should do.
+        if self.replayed is not None and not self.watch.looking:
+            present = self.replayed
+        scores = present(clip, labels)  # loss, correct
+        self.ranks.sum_gradients(self.model.parameters())
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.gradients[self.batch] = torch.nn.utils.get_total_norm(gradients)
+        self.optimizer.step()
+        self.ranks.sum(scores)
+        self.losses[self.batch] = scores[0] * (len(labels) if share is None else share.total)
+        self.correct += scores[1].long()
+        self.watch.after_batch()
+
+    def _present(self, clip: Tensor, labels: Tensor, share: Share | None = None) -> Tensor:
+        """Gradients of one batch, and its loss and correct answers; float64 (2,), on the device."""
+        options = self.experiment.training
         low_precision = options.precision == "bfloat16"
         # The loss is the mean over the batch, and this process's part of it.
-        rows = len(labels) if share is None else share.total
-        part = len(labels) / rows
-        scores = torch.zeros(2, dtype=torch.float64, device=device)  # loss, correct
+        part = 1.0 if share is None else len(labels) / share.total
+        scores = torch.zeros(2, dtype=torch.float64, device=clip.device)
         votes: Tensor | float = 0.0
         self.optimizer.zero_grad(set_to_none=True)
         still = not holds_clips(self.dataset)
         with sequence(self.model, steps=options.steps, share=share, still=still):
             for chunk in clip.split(options.chunk):  # (K, N, C, H, W)
-                with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
+                with torch.autocast(clip.device.type, torch.bfloat16, enabled=low_precision):
                     logits = self.model(chunk)
                     # A process without rows takes part in the exchanges all the same.
                     loss = (
@@ -216,15 +263,9 @@ class Trainer:
                 loss.backward()
                 scores[0] += loss.detach()
                 votes = votes + logits.detach().float().sum(0)
-        self.ranks.sum_gradients(self.model.parameters())
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        self.gradients[self.batch] = torch.nn.utils.get_total_norm(gradients)
-        self.optimizer.step()
         assert isinstance(votes, Tensor)
         scores[1] = (votes.argmax(1) == labels).sum()
-        self.ranks.sum(scores)
-        self.losses[self.batch] = scores[0] * rows
-        self.correct += scores[1].long()
+        return scores
 
     def numbers(self) -> tuple[float, float]:
         """Mean loss per image and accuracy in percent of the epoch so far; waits for the device.
@@ -241,6 +282,12 @@ class Trainer:
         self.checked = self.batch
         images = min(self.batch * self.experiment.training.batch, len(self.dataset.train))
         return self.losses.sum().item() / images, 100 * self.correct.item() / images
+
+    def agree(self) -> None:
+        """What each process alone has seen of the epoch becomes known to all; an exchange."""
+        seen = self.watch.fired.to(torch.int64)
+        self.ranks.sum(seen)
+        self.watch.fired.copy_(seen > 0)
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
@@ -263,6 +310,8 @@ class Trainer:
         fallbacks = sum(
             int(module.fallbacks) for module in self.model.modules() if isinstance(module, OSR)
         )
+        self.agree()
+        silent = self.watch.silent()
         row = EpochRow(
             epoch=self.epoch + 1,
             learning_rate=self.optimizer.param_groups[0]["lr"],
@@ -271,6 +320,8 @@ class Trainer:
             test_loss=score.loss,
             test_accuracy=score.accuracy,
             osr_fallbacks=fallbacks - sum(row.osr_fallbacks for row in self.rows),
+            silent_layers=" ".join(silent),
+            exploding_layers=" ".join(exploding(self.model)),
         )
         self.rows.append(row)
         if best_row(self.rows) is row:
@@ -281,6 +332,11 @@ class Trainer:
         self.epoch, self.batch = self.epoch + 1, 0
         self._begin_epoch()
         return row
+
+
+def _and_then(before: list[str], now: list[str]) -> list[str]:
+    """What took part in a run before it was resumed, and now; the same again is not a change."""
+    return before if before[-1:] == now else [*before, *now]
 
 
 def cosine(learning_rate: float, epoch: int, epochs: int) -> float:
@@ -297,11 +353,12 @@ def train(
     checkpoint: Path,
     ranks: Ranks = ALONE,
     deadline: float | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
 ) -> tuple[Trainer, float]:
     """Train to the end, from the checkpoint if there is one; the trainer and the seconds it took.
 
-    A checkpoint is written after every epoch, every five minutes, and on Ctrl-C, SIGTERM or the
-    ``deadline`` on `time.monotonic`'s clock.
+    A checkpoint is written after every epoch, within one every ``checkpoint_every`` seconds, and on
+    Ctrl-C, SIGTERM or the ``deadline`` on `time.monotonic`'s clock.
 
     Raises:
         Stopped: a signal or the deadline ended the run; its checkpoint is written.
@@ -332,10 +389,11 @@ def train(
             for images in trainer.run_epoch():
                 if display.advance(images):
                     display.show(trainer.epoch + 1, *trainer.numbers())
-                late = time.monotonic() - last_saved > CHECKPOINT_SECONDS
+                late = time.monotonic() - last_saved > checkpoint_every
                 # All stop after the same batch, whichever was told to and whenever.
                 wish = ranks.most(request.exit_status or int(late))
                 if wish:
+                    trainer.agree()
                     trainer.numbers()  # never over a good checkpoint with a bad loss
                     save()
                     last_saved = time.monotonic()

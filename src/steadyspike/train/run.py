@@ -18,7 +18,7 @@ from steadyspike.files import write_atomically
 from steadyspike.train.checkpoint import both
 from steadyspike.train.distribution import ALONE, Ranks
 from steadyspike.train.history import history_csv
-from steadyspike.train.loop import Trainer, check_device, train
+from steadyspike.train.loop import CHECKPOINT_SECONDS, Trainer, check_device, train
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -35,10 +35,12 @@ def train_run(
     folder: Path,
     ranks: Ranks = ALONE,
     stop_after: float | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
 ) -> None:
     """Train ``experiment`` with each of its seeds; finishes what an interrupted run left.
 
     Of several processes the first alone writes. After ``stop_after`` seconds it ends as on SIGTERM.
+    ``checkpoint_every`` is in seconds, as `train` takes it.
 
     ``model.safetensors``, ``best.safetensors``, ``history.csv`` and ``digests.json`` are the same
     bytes in every run. ``environment.json`` and ``timing.json`` are not, and lie beside them.
@@ -59,14 +61,14 @@ def train_run(
         write_atomically(folder / "environment.json", _json(environment(experiment, ranks)))
     deadline = None if stop_after is None else time.monotonic() + stop_after
     trained = [
-        train(run, dataset, checkpoint, ranks, deadline)
+        train(run, dataset, checkpoint, ranks, deadline, checkpoint_every)
         for (run, _), checkpoint in zip(runs, checkpoints, strict=True)
     ]
     if not ranks.writes:
         return
-    timing = {}
+    timing, data = {}, dataset.sha256()
     for (run, run_folder), (trainer, seconds) in zip(runs, trained, strict=True):
-        for name, content in outputs(run, trainer).items():
+        for name, content in outputs(run, trainer, data).items():
             write_atomically(run_folder / name, content)
         images = len(dataset.train) * run.training.epochs
         timing[str(run.seed)] = {
@@ -81,14 +83,21 @@ def train_run(
             place.unlink(missing_ok=True)
 
 
-def outputs(run: Experiment, trainer: Trainer) -> dict[str, bytes | str]:
-    """The files of a finished run, the same bytes every time."""
+def outputs(run: Experiment, trainer: Trainer, data: str) -> dict[str, bytes | str]:
+    """The files of a finished run, the same bytes every time; ``data`` is the data set's hash."""
+    provenance = {"code": trainer.code, "data": data, "environment": trainer.environment}
     last = {name: tensor.detach().cpu() for name, tensor in trainer.model.state_dict().items()}
     return {
         "model.safetensors": weights_file(last),
         "best.safetensors": weights_file(trainer.best),
         "history.csv": history_csv(trainer.rows),
-        "digests.json": _json({"fingerprint": run.fingerprint(), "batches": trainer.digests}),
+        "digests.json": _json(
+            {
+                "fingerprint": run.fingerprint(),
+                "provenance": provenance,
+                "batches": trainer.digests,
+            }
+        ),
     }
 
 
