@@ -79,6 +79,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="write a checkpoint and exit with 143 after, for example, 50m or 1h30m",
     )
+    train.add_argument(
+        "--checkpoint-every",
+        type=_duration,
+        default="5m",
+        metavar="TIME",
+        help="also write one this often within an epoch; 0s: after every batch (default: 5m)",
+    )
     _add_folders(train)
 
     # With no character that begins an option, all that follows is torchrun's.
@@ -237,7 +244,9 @@ def _train(options: argparse.Namespace) -> int | None:
     try:
         with joined(experiment.device) as ranks:
             dataset = _load(options, experiment)
-            train_run(experiment, dataset, folder, ranks, options.stop_after)
+            train_run(
+                experiment, dataset, folder, ranks, options.stop_after, options.checkpoint_every
+            )
     except Stopped as stopped:
         print(
             f"steadyspike: {experiment.name} stopped; the same command goes on from "
