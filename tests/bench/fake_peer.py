@@ -39,6 +39,22 @@ def broken(setting: Setting) -> Variants:
     raise RuntimeError(f"no kernels for batch {setting.batch}")
 
 
+def recorded(setting: Setting) -> Variants:
+    """Does a step without showing its parts, as a CUDA graph does."""
+
+    def make() -> Work:
+        eager = _work(setting)
+
+        def losses() -> Iterator[Tensor]:
+            for loss in eager.losses():
+                loss.backward()
+            yield from ()
+
+        return Work(eager.model, eager.optimizer, losses, eager)
+
+    return {"recorded": make}
+
+
 def _work(setting: Setting) -> Work:
     frames, labels = batch_in_memory(setting)
     channels, height, width = setting.image

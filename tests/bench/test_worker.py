@@ -44,6 +44,19 @@ def test_a_worker_measures_what_it_is_asked() -> None:
         assert 1.5 < more["kept_bytes"] / prepared["kept_bytes"] <= 2
 
 
+def test_into_a_recorded_step_one_looks_by_another_that_is_not() -> None:
+    answers = []
+    for function in ("quick", "recorded"):
+        with Worker(fake(function), TINY) as worker:
+            worker.facts()
+            prepared = worker.ask("prepare", variant=None, turn_seconds=0.001)
+            assert worker.ask("step")["seconds"] > 0
+            operations = worker.ask("convolutions")["operations"]
+            answers.append((prepared["kept_bytes"], operations))
+    assert answers[0] == answers[1]
+    assert min(answers[0]) > 0
+
+
 def test_the_fastest_variant_is_kept_unless_one_is_named() -> None:
     with Worker(fake("uneven"), TINY) as worker:
         worker.facts()

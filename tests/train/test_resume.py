@@ -1,5 +1,6 @@
 """An interrupted run ends as one that was not: the same bytes, whatever stopped it and when."""
 
+import json
 import random
 import signal
 import subprocess
@@ -294,3 +295,24 @@ def test_a_dataset_is_not_changed_by_training() -> None:
     before = dataset.train.images.clone()  # type: ignore[attr-defined]
     finish(Trainer(tiny_experiment(), dataset))
     assert before.equal(dataset.train.images)  # type: ignore[attr-defined]
+
+
+def test_a_resume_by_other_code_is_recorded(tmp_path: Path) -> None:
+    """Allowed, with the same result where the code does the same, and told in what it leaves."""
+    experiment, dataset = tiny_experiment(), tiny_dataset()
+    whole = finish(Trainer(experiment, dataset))
+    first = Trainer(experiment, dataset)
+    next(first.run_epoch())
+    state = first.state() | {"code": ["older", "old"], "environment": ["elsewhere"]}
+    save_checkpoint(tmp_path / "c.pt", experiment, state)
+    resumed = Trainer(experiment, dataset)
+    resumed.load_state(load_checkpoint(tmp_path / "c.pt", experiment) or {})
+    assert outcome(finish(resumed)) == outcome(whole)
+    assert resumed.code == ["older", "old", *whole.code]
+    assert resumed.environment == ["elsewhere", *whole.environment]
+    again = Trainer(experiment, dataset)
+    again.load_state(resumed.state())
+    assert again.code == resumed.code
+    digests = json.loads(run.outputs(experiment, resumed, "data")["digests.json"])
+    assert digests["provenance"]["code"] == resumed.code
+    assert digests["provenance"]["data"] == "data"

@@ -24,12 +24,17 @@ from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
 from steadyspike.experiment import Experiment
 from steadyspike.sequence import sequence
+from steadyspike.train.graph import WARM_UP, CudaRecorder, Replayed
 from steadyspike.train.loop import Trainer
 
 
 def online(setting: Setting) -> Variants:
     """The method: gradients within a step, K steps a call."""
-    return {kernels_in_use(setting.device): partial(_work, setting, True)}
+    kernels_here = kernels_in_use(setting.device)
+    variants: Variants = {kernels_here: partial(_work, setting, True)}
+    if setting.device == "cuda":
+        variants[f"{kernels_here}, CUDA graph"] = partial(_recorded, setting)
+    return variants
 
 
 def through_time(setting: Setting) -> Variants:
@@ -51,6 +56,29 @@ def _work(setting: Setting, is_online: bool) -> Work:
                 yield loss
 
     return Work(model, trainer.optimizer, losses)
+
+
+def _recorded(setting: Setting) -> Work:
+    """The same, its presentation replayed as ``training.cuda_graph`` does it."""
+    eager = _work(setting, True)
+    frames, labels = batch_in_memory(setting)
+    clip = frames.expand(setting.steps, *frames.shape)
+
+    def present(clip: Tensor, labels: Tensor) -> Tensor:
+        eager.optimizer.zero_grad(set_to_none=True)
+        for loss in eager.losses():
+            loss.backward()
+        return torch.zeros(2)
+
+    replayed = Replayed(present, list(eager.model.parameters()), CudaRecorder())
+    for _ in range(WARM_UP + 1):
+        replayed(clip, labels)
+
+    def losses() -> Iterator[Tensor]:
+        replayed(clip, labels)  # the backward passes too
+        yield from ()
+
+    return Work(eager.model, eager.optimizer, losses, eager)
 
 
 def experiment_of(setting: Setting, *, online: bool = True) -> Experiment:

@@ -26,11 +26,13 @@ class Work:
         optimizer: of all its parameters.
         losses: one presentation: yields the loss of each forward pass, and goes on to the next
             once the caller has called backward.
+        eager: the same work not recorded as a whole, for who wants to look into a step.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     losses: Callable[[], Iterator[Tensor]]
+    eager: "Work | None" = None
 
 
 #: What a framework offers in a setting: each way to run it, by its name; the first runs anywhere.

@@ -92,10 +92,11 @@ class _Session:
         if variant is None:
             variant = self._fastest(self.setting, offered)
         self.work = offered[variant]()
-        answer: dict[str, Any] = {"variant": variant, "kept_bytes": kept_bytes(self.work)}
+        self.eager = self.work.eager or self.work
+        answer: dict[str, Any] = {"variant": variant, "kept_bytes": kept_bytes(self.eager)}
         self.work.optimizer.step()  # it keeps something for each weight, from its first call on
         memory.restart()
-        seconds = self._timed(lambda: train_step(self.work), 1)
+        seconds = self._timed(lambda: train_step(self.eager), 1)
         answer["peak_bytes"] = memory.peak()
         if turn_seconds > 0:  # else nobody asks for the time
             keep_freed_memory()  # as `steadyspike train` does
@@ -115,7 +116,7 @@ class _Session:
         from steadyspike.bench.work import train_step
 
         if self.replayed is None:
-            record = recorded(lambda: train_step(self.work))
+            record = recorded(lambda: train_step(self.eager))
             self.operations = record.operations
             self.replayed = replay(record.calls)
             self.replayed()
