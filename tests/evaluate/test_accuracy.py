@@ -237,7 +237,7 @@ def test_several_seeds_are_measured_each(dataset: Dataset, tmp_path: Path) -> No
 def test_a_damaged_run_is_told(
     run: Path, experiment: Experiment, dataset: Dataset, tmp_path: Path, damage: object, told: str
 ) -> None:
-    for name in ("history.csv", "model.safetensors"):
+    for name in ("digests.json", "history.csv", "model.safetensors"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(UserError, match=told):
@@ -257,7 +257,7 @@ def test_weights_of_another_network_are_told(
     run: Path, dataset: Dataset, dotted: dict[str, object], told: str
 ) -> None:
     with pytest.raises(UserError, match=rf"safetensors: weights of another network: .*{told}"):
-        evaluate_run(tiny_experiment(**dotted), dataset, run)
+        measure_weights(tiny_experiment(**dotted), dataset, run / "model.safetensors", None, None)
 
 
 def test_the_memory_table(experiment: Experiment, dataset: Dataset, tmp_path: Path) -> None:

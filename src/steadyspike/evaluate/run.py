@@ -17,13 +17,14 @@ from steadyspike.evaluate.history import read_history
 from steadyspike.evaluate.membranes import Membranes
 from steadyspike.evaluate.memory import kept_for_backward
 from steadyspike.evaluate.operations import Operations
+from steadyspike.evaluate.provenance import measured_by, provenance_of
 from steadyspike.evaluate.rates import FiringRates
 from steadyspike.evaluate.weights import load_weights
 from steadyspike.experiment import Experiment
 from steadyspike.files import write_atomically
 from steadyspike.neuron import LIF
-from steadyspike.norm import OSR
 from steadyspike.train.digest import weights_sha256
+from steadyspike.train.history import best_row
 from steadyspike.train.loop import build_model
 from steadyspike.train.run import run_folders
 
@@ -37,12 +38,15 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
     the first one.
 
     Raises:
-        UserError: the run has not finished, or its files are damaged.
+        UserError: the run has not finished, its files are damaged, or it was trained with other
+            parameters than ``experiment`` has or on other data than ``dataset``.
     """
     remedy = f"train it first, `steadyspike train {experiment.name}`"
     how = Presentation.of(experiment)
+    runs = run_folders(experiment, folder)
+    provenance = provenance_of(experiment, runs, dataset)
     seeds = {}
-    for run, run_folder in reversed(run_folders(experiment, folder)):  # the first seed comes last
+    for run, run_folder in reversed(runs):  # the first seed comes last
         history = read_history(run_folder / "history.csv", remedy)
         model = build_model(run, dataset)
         load_weights(run_folder / "model.safetensors", model.eval(), remedy)
@@ -52,10 +56,11 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
         score = evaluate(model, dataset, how)
         with rates.counted(), membranes.observed(), operations.counted(len(dataset.test)):
             evaluate(model, dataset, replace(how, still=False))
+        best = best_row(history)
         seeds[run.seed] = {
             "last": round(score.accuracy, 4),
-            "best": round(history.best.accuracy, 4),
-            "best_epoch": history.best.epoch,
+            "best": round(best.test_accuracy, 4),
+            "best_epoch": best.epoch,
             "weights_sha256": weights_sha256(model.state_dict()),
         }
     first = dict(seeds[experiment.seed])
@@ -64,17 +69,17 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "weights_sha256": first.pop("weights_sha256"),
         "accuracy": first,
-        "loss": {"train": history.last.train_loss, "test": float(f"{score.loss:.6g}")},
+        "loss": {"train": history[-1].train_loss, "test": float(f"{score.loss:.6g}")},
         "firing_rate": {
             "gross": round(rates.gross(), 6),
             "per_step": _rounded(rates.per_step()),
             "per_layer": {name: _rounded(layer) for name, layer in rates.per_layer().items()},
         },
         "operations": {key: round(count, 2) for key, count in operations.summary().items()},
-        "inference": _inference(model, dataset, how, score),
-        "osr_fallbacks": sum(
-            int(module.fallbacks) for module in model.modules() if isinstance(module, OSR)
-        ),
+        "inference": _inference(model, dataset, how, experiment.model.inference_threshold, score),
+        "osr_fallbacks": sum(row.osr_fallbacks for row in history),
+        "evaluation": measured_by(experiment),
+        "provenance": provenance,
     }
     if len(seeds) > 1:
         metrics["seeds"] = {str(seed): seeds[seed] for seed in experiment.seeds}
@@ -102,19 +107,27 @@ def measure_weights(
 
 
 def _inference(
-    model: nn.Module, dataset: Dataset, how: Presentation, live: Score
+    model: nn.Module,
+    dataset: Dataset,
+    how: Presentation,
+    threshold: Literal["live", "fixed"],
+    score: Score,
 ) -> dict[str, float]:
     """Accuracy by where OTS's thresholds come from at inference (Appendix E).
 
     ``live``: the batch at hand; ``fixed``: learned running values; ``batch_1``: the sample alone.
-    Without OTS all three are the same network, so only the first is measured.
+    Without OTS all three are the same network, so only the first is measured. ``score`` is
+    known already, of the model's own ``threshold``.
     """
-    measured = {"live": live.accuracy}
-    if set_inference_threshold(model, "fixed"):
-        measured["fixed"] = evaluate(model, dataset, how).accuracy
-        set_inference_threshold(model, "live")
-        measured["batch_1"] = evaluate(model, dataset, replace(how, batch=1)).accuracy
-    return {name: round(accuracy, 4) for name, accuracy in measured.items()}
+    if not set_inference_threshold(model, "live"):
+        return {"live": round(score.accuracy, 4)}
+    live = score if threshold == "live" else evaluate(model, dataset, how)
+    alone = evaluate(model, dataset, replace(how, batch=1))
+    set_inference_threshold(model, "fixed")
+    fixed = score if threshold == "fixed" else evaluate(model, dataset, how)
+    set_inference_threshold(model, threshold)
+    measured = {"live": live, "fixed": fixed, "batch_1": alone}
+    return {name: round(each.accuracy, 4) for name, each in measured.items()}
 
 
 def set_inference_threshold(model: nn.Module, threshold: Literal["live", "fixed"]) -> bool:
