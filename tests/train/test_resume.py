@@ -140,6 +140,31 @@ def test_a_checkpoint_every_few_minutes_within_an_epoch(
     assert saved == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]
 
 
+def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second seed's run would begin otherwise, and whoever gave the signal wait in vain."""
+    experiment, dataset = tiny_experiment(seeds=[3, 5]), tiny_dataset()
+    begun: list[int] = []
+
+    def save(path: Path, run: Experiment, state: dict[str, Any]) -> None:
+        begun.append(run.seed)
+        save_checkpoint(path, run, state)
+        if state["epoch"] == run.training.epochs and run.seed == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", save)
+        with pytest.raises(Stopped) as stopped:
+            train_run(experiment, dataset, tmp_path / "stopped")
+    assert stopped.value.exit_status == 143
+    assert set(begun) == {3}
+    train_run(experiment, dataset, tmp_path / "stopped")
+    train_run(experiment, dataset, tmp_path / "whole")
+    for place in ("", "seeds/5"):
+        assert outputs(tmp_path / "stopped" / place) == outputs(tmp_path / "whole" / place)
+
+
 def outputs(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 

@@ -402,6 +402,10 @@ def train(
             display.finish_epoch(trainer.finish_epoch(stop_in_evaluation))
             save()
             last_saved = time.monotonic()
+        # Told after the last batch and evaluation: the next seed's run would know nothing of it.
+        wish = ranks.most(0 if request.signal is None else 128 + request.signal)
+        if wish:
+            raise Stopped(wish)
     return trainer, time.monotonic() - began
 
 
