@@ -79,6 +79,16 @@ def test_a_batch_that_is_no_longer_reached_is_found(recorded: Path, dataset: Dat
     assert difference.endswith("differs after batch 10")
 
 
+def test_no_more_batches_than_asked_for(recorded: Path, dataset: Dataset) -> None:
+    content = read_json(recorded)
+    content["tiny"]["batches"]["5"]["classifier.bias"] = "0" * 64
+    recorded.write_text(json.dumps(content))
+    verdict = verify(tiny_experiment(), dataset, recorded, batches=4)
+    assert (verdict.difference, verdict.batches) == (None, (1, 2))
+    difference = verify(tiny_experiment(), dataset, recorded, batches=5).difference
+    assert difference == "classifier.bias differs after batch 5"
+
+
 def test_other_data_is_found(recorded: Path) -> None:
     altered = tiny_dataset()
     altered.train.images[7, 0, 3, 3] ^= 1  # type: ignore[attr-defined]

@@ -146,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("experiments", metavar="EXPERIMENT", nargs="*", help="(default: all)")
     verify.add_argument("--params", type=Path, default=Path("params.yaml"))
     verify.add_argument("--digests", type=Path, default=Path("reports/digests.json"))
+    verify.add_argument("--batches", type=_positive, help="at most so many (default: all recorded)")
     return command
 
 
@@ -328,7 +329,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     differing = 0
     for experiment in experiments:
-        verdict = verify(experiment, _load(options, experiment), options.digests)
+        verdict = verify(experiment, _load(options, experiment), options.digests, options.batches)
         if verdict.difference is None:
             print(
                 f"{experiment.name}: equal, {verdict.tensors} tensors after batches "

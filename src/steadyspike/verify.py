@@ -19,7 +19,9 @@ class Verdict:
     difference: str | None
 
 
-def verify(experiment: Experiment, dataset: Dataset, recorded: Path) -> Verdict:
+def verify(
+    experiment: Experiment, dataset: Dataset, recorded: Path, batches: int | None = None
+) -> Verdict:
     """Train the first batches of ``experiment`` and compare every weight with the recorded run.
 
     Args:
@@ -27,6 +29,7 @@ def verify(experiment: Experiment, dataset: Dataset, recorded: Path) -> Verdict:
         dataset: what to train on.
         recorded: digests.json of the report: for each experiment its fingerprint and the SHA-256
             of every tensor after certain batches.
+        batches: at most so many of the first batches, where an emulated processor takes long.
 
     Raises:
         UserError: nothing was recorded for this experiment, or with other parameters.
@@ -36,6 +39,8 @@ def verify(experiment: Experiment, dataset: Dataset, recorded: Path) -> Verdict:
         record = json.loads(recorded.read_text(encoding="utf-8"))[experiment.name]
         fingerprint = record["fingerprint"]
         digests = {int(batch): dict(tensors) for batch, tensors in record["batches"].items()}
+        if batches is not None:
+            digests = {batch: digests[batch] for batch in digests if batch <= batches}
         last = max(digests)
     except FileNotFoundError:
         raise UserError(f"{recorded}: not found: `make train` writes it") from None
