@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,6 +234,8 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> int | None:
+    # A queue's clock runs while torch is imported.
+    deadline = None if options.stop_after is None else time.monotonic() + options.stop_after
     from steadyspike.experiment import load_experiment
 
     experiment = load_experiment(options.params, options.experiment)
@@ -245,9 +248,7 @@ def _train(options: argparse.Namespace) -> int | None:
     try:
         with joined(experiment.device) as ranks:
             dataset = _load(options, experiment)
-            train_run(
-                experiment, dataset, folder, ranks, options.stop_after, options.checkpoint_every
-            )
+            train_run(experiment, dataset, folder, ranks, deadline, options.checkpoint_every)
     except Stopped as stopped:
         print(
             f"steadyspike: {experiment.name} stopped; the same command goes on from "

@@ -34,13 +34,13 @@ def train_run(
     dataset: Dataset,
     folder: Path,
     ranks: Ranks = ALONE,
-    stop_after: float | None = None,
+    deadline: float | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
 ) -> None:
     """Train ``experiment`` with each of its seeds; finishes what an interrupted run left.
 
-    Of several processes the first alone writes. After ``stop_after`` seconds it ends as on SIGTERM.
-    ``checkpoint_every`` is in seconds, as `train` takes it.
+    Of several processes the first alone writes. At the ``deadline`` it ends as on SIGTERM.
+    ``checkpoint_every`` is in seconds; `train` takes both.
 
     ``model.safetensors``, ``best.safetensors``, ``history.csv`` and ``digests.json`` are the same
     bytes in every run. ``environment.json`` and ``timing.json`` are not, and lie beside them.
@@ -59,7 +59,6 @@ def train_run(
     ]
     if ranks.writes:
         write_atomically(folder / "environment.json", _json(environment(experiment, ranks)))
-    deadline = None if stop_after is None else time.monotonic() + stop_after
     trained = [
         train(run, dataset, checkpoint, ranks, deadline, checkpoint_every)
         for (run, _), checkpoint in zip(runs, checkpoints, strict=True)
