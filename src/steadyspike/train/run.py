@@ -2,7 +2,6 @@
 
 import json
 import platform
-import time
 from pathlib import Path
 from typing import Any
 
