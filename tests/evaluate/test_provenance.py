@@ -87,20 +87,20 @@ def test_the_metrics_name_code_data_parameters_environment_and_settings(
     }
 
 
-def test_every_version_that_took_part_in_any_seed_is_named_once(
+def test_every_version_that_took_part_in_any_seed_is_named(
     experiment: Experiment, dataset: Dataset, run: Path
 ) -> None:
     mine, theirs = code_sha256(), "a" * 64
-    moved = ["b" * 64, "c" * 64]
+    moved = ["b" * 64, "c" * 64, "b" * 64]  # there and back
     change(run / "digests.json", lambda d: d["provenance"].update(environment=moved))
     change(
         run / "seeds" / "5" / "digests.json",
-        lambda d: d["provenance"].update(code=[mine, theirs], environment=moved[::-1]),
+        lambda d: d["provenance"].update(code=[mine, theirs], environment=["c" * 64, "d" * 64]),
     )
     evaluate_run(experiment, dataset, run)
     provenance = read_json(run / "metrics.json")["provenance"]
     assert provenance["code"] == [mine, theirs]
-    assert provenance["environment"] == moved
+    assert provenance["environment"] == [*moved, "d" * 64]
 
 
 @pytest.mark.parametrize(

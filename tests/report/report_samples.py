@@ -1,10 +1,15 @@
 """A made-up pipeline for the report to read: its numbers are arbitrary but fixed."""
 
 import csv
+import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from steadyspike.experiment import Experiment, load_experiments
+from steadyspike.params import merge
 
 EXPERIMENTS: dict[str, dict[str, Any]] = {  # in another order than the report's
     "osr_ots": {"model": {"norm": "osr", "stabilize_threshold": True}},
@@ -16,15 +21,35 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {  # in another order than the report's
 }
 
 DEFAULTS: dict[str, Any] = {
-    "dataset": {"name": "embedded", "unused": 1},
+    "seeds": [0],
+    "device": "cpu",
+    "dataset": {"name": "embedded", "augmentation": "none"},
     "model": {
         "name": "vggsnn",
         "widths": [32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256],
         "norm": "osr",
         "stabilize_threshold": False,
         "online": True,
+        "reset": "subtract",
+        "tau": 2.0,
+        "v_threshold": 1.0,
+        "surrogate_slope": 4.0,
+        "dropout": 0.0,
+        "inference_threshold": "live",
+        "fallback_ratio": 20.0,
     },
-    "training": {"steps": 4, "epochs": 12, "batch": 64, "weight_decay": 0.0005},
+    "training": {
+        "steps": 4,
+        "chunk": 4,
+        "epochs": 12,
+        "batch": 64,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "mse_weight": 0.05,
+        "precision": "float32",
+    },
+    "evaluation": {"batch": 100, "steps": 4},
 }
 
 ACCURACY = {
@@ -44,7 +69,34 @@ def write_params(folder: Path, experiments: dict[str, dict[str, Any]] | None = N
     (folder / "params.yaml").write_text(json.dumps(content), encoding="utf-8")
 
 
-def metrics(name: str) -> dict[str, Any]:
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def settings(name: str) -> Experiment:
+    """One of EXPERIMENTS."""
+    return Experiment.model_validate({"name": name, **merge(DEFAULTS, EXPERIMENTS[name])})
+
+
+def trained(known: Experiment) -> dict[str, Any]:
+    """What trained an experiment: one code in one environment."""
+    data = sha256(known.dataset.name)
+    return {"code": [sha256("code")], "data": data, "environment": [sha256("environment")]}
+
+
+def digests(known: Experiment) -> dict[str, Any]:
+    weights = {"features.0.conv.weight": sha256(known.name)}
+    return {
+        "batches": {"1": weights},
+        "fingerprint": known.runs[0].fingerprint(),
+        "provenance": trained(known),
+    }
+
+
+def metrics(name: str, known: Experiment | None = None) -> dict[str, Any]:
+    """Of an experiment, if it is none of EXPERIMENTS."""
+    known = known or settings(name)
+    stabilize = known.model.stabilize_threshold
     place = list(ACCURACY).index(name) if name in ACCURACY else 0
     first = 0.11 + 0.01 * place
     flat = name.endswith("ots")
@@ -65,10 +117,18 @@ def metrics(name: str) -> dict[str, Any]:
         },
         "osr_fallbacks": 7 if name.startswith("osr") else 0,
         "weights_sha256": f"{place:x}" * 64,
+        "evaluation": {
+            "batch": known.evaluation.batch,
+            "steps": known.evaluation.steps,
+            "threshold": known.model.inference_threshold if stabilize else "constant",
+            "code": sha256("code that measures"),
+            "environment": sha256("environment"),
+        },
+        "provenance": {**trained(known), "params": known.fingerprint()},
     }
 
 
-def history(name: str, epochs: int = 12) -> list[dict[str, float]]:
+def history(name: str, epochs: int = 12) -> list[dict[str, Any]]:
     place = list(ACCURACY).index(name) if name in ACCURACY else 0
     return [
         {
@@ -79,6 +139,8 @@ def history(name: str, epochs: int = 12) -> list[dict[str, float]]:
             "test_loss": 0.9 + 0.03 * place + 1.3 * math.exp(-epoch / 3),
             "test_accuracy": ACCURACY.get(name, 50.0) * (1 - 0.6 * math.exp(-epoch / 3)),
             "osr_fallbacks": max(0, 4 - epoch),
+            "silent_layers": "",
+            "exploding_layers": "",
         }
         for epoch in range(1, epochs + 1)
     ]
@@ -118,14 +180,31 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_run(folder: Path, name: str) -> None:
-    """Everything that one experiment leaves behind."""
+    """Everything that one experiment of the folder's params.yaml leaves behind."""
+    known = load_experiments(folder / "params.yaml")[name]
     home = folder / "runs" / name
     home.mkdir(parents=True, exist_ok=True)
-    (home / "metrics.json").write_text(json.dumps(metrics(name)), encoding="utf-8")
+    (home / "metrics.json").write_text(json.dumps(metrics(name, known)), encoding="utf-8")
     write_csv(home / "history.csv", history(name))
-    (home / "digests.json").write_text(json.dumps({"epoch 1": name[::-1]}), encoding="utf-8")
+    (home / "digests.json").write_text(json.dumps(digests(known)), encoding="utf-8")
     if name == "osr_ots":
         (home / "membranes.json").write_text(json.dumps(membranes()), encoding="utf-8")
+
+
+def change(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """A JSON file of which something is another."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def ail(folder: Path, name: str, layers: dict[str, dict[int, str]]) -> None:
+    """Layers fell silent or exploded: names by column of history.csv and epoch."""
+    rows = history(name)
+    for column, epochs in layers.items():
+        for epoch, names in epochs.items():
+            rows[epoch - 1][column] = names
+    write_csv(folder / "runs" / name / "history.csv", rows)
 
 
 def write_memory(folder: Path) -> None:

@@ -12,6 +12,7 @@ from steadyspike.errors import UserError
 from steadyspike.report import write_report
 from steadyspike.report.sources import read_pipeline
 
+PARAMS = {"defaults": samples.DEFAULTS}
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -91,7 +92,7 @@ def test_broken_json(tmp_path: Path, text: str) -> None:
         ("memory.csv", "method,steps,bytes\nonline,two,1\n", "line 2, steps"),
         ("memory.csv", "method,steps,bytes\nonline,2,1\nguess,4,1\n", "line 3, method"),
         ("memory.csv", "method,steps,bytes\n", "at least one row"),
-        ("osr/history.csv", "epoch,learning_rate\n1,0.1\n", "osr_fallbacks"),
+        ("osr/history.csv", "epoch,learning_rate\n1,0.1\n", "exploding_layers"),
     ],
 )
 def test_csv(tmp_path: Path, file: str, text: str, key: str) -> None:
@@ -104,9 +105,13 @@ def test_csv(tmp_path: Path, file: str, text: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("experiments: {a: {}}", "experiments.a.dataset"),
+        ("experiments: {a: {}}", "experiments.a: seeds: missing"),
         ("experiments: {}", "experiments"),
-        ("experiments: {a: {model: {norm: layer}}}", "experiments.a."),
+        ("experiments: {a: {model: {name: vggsnn, norm: layer}}}", "model.norm: should be 'osr', "),
+        (
+            json.dumps(PARAMS | {"experiments": {"a": {"dataset": {"name": "\0"}}}}),
+            "dataset.name: ",
+        ),
         ("experiments: {../a: {}}", "experiments.../a"),
         ("a: [", ""),
     ],

@@ -39,6 +39,9 @@ def test_files_and_digests(tmp_path: Path) -> None:
         "figure3.svg",
         "figure3_moments.csv",
         "index.html",
+        "provenance.csv",
+        "provenance.json",
+        "provenance.md",
         "table2.csv",
         "table2.json",
         "table2.md",
@@ -49,7 +52,7 @@ def test_files_and_digests(tmp_path: Path) -> None:
         "training.svg",
     ]
     digests = json.loads((out / "digests.json").read_text())
-    assert digests["osr"] == {"epoch 1": "rso"}
+    assert digests["osr"] == samples.digests(samples.settings("osr"))
     assert "ots" not in digests
 
 

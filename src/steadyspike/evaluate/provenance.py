@@ -4,12 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
+from steadyspike.evaluate.settings import settings_of
 from steadyspike.experiment import Experiment
 from steadyspike.train.provenance import code_sha256, environment_sha256
 
@@ -54,22 +55,17 @@ def provenance_of(
             f"but {dataset.name} here is {_short(here)}: restore the data, or {_again(experiment)}"
         )
     return {
-        # Of each seed in turn, a version that took part in several named once.
-        "code": list(dict.fromkeys(code for run in trained for code in run.code)),
+        "code": _joined([run.code for run in trained]),
         "data": first.data,
         "params": experiment.fingerprint(),
-        "environment": list(dict.fromkeys(place for run in trained for place in run.environment)),
+        "environment": _joined([run.environment for run in trained]),
     }
 
 
 def measured_by(experiment: Experiment) -> dict[str, Any]:
     """The settings, the code and the environment with which an experiment is evaluated."""
-    model = experiment.model
     return {
-        "batch": experiment.evaluation.batch,
-        "steps": experiment.evaluation.steps,
-        # Without OTS there is nothing to choose: it is v_threshold throughout.
-        "threshold": model.inference_threshold if model.stabilize_threshold else "constant",
+        **asdict(settings_of(experiment)),
         "code": evaluation_code_sha256(),
         "environment": environment_sha256(experiment),
     }
@@ -81,6 +77,14 @@ def evaluation_code_sha256(package: Path = Path(__file__).parents[1]) -> str:
     for path in sorted((package / "evaluate").glob("*.py")):
         content.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return content.hexdigest()
+
+
+def _joined(seeds: Sequence[Sequence[str]]) -> list[str]:
+    """What took part in the first seed's run, in order, then what the others have besides."""
+    joined = list(seeds[0])
+    for sums in seeds[1:]:
+        joined += [one for one in sums if one not in joined]
+    return joined
 
 
 def _read(path: Path, run: Experiment) -> Provenance:

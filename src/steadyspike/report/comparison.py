@@ -1,7 +1,8 @@
 """Tables 4 and 2: what was measured, and the paper's numbers in columns marked as the paper's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from steadyspike.report.caveats import caveats, named
 from steadyspike.report.findings import listed
 from steadyspike.report.methods import NORMALIZATIONS
 from steadyspike.report.paper import (
@@ -17,15 +18,16 @@ from steadyspike.report.tables import NOT_REPORTED, NOT_RUN, Column, Table, Valu
 _METHOD = Column("method", "Method")
 _EXPERIMENT = Column("experiment", "Experiment", code=True)
 _NETWORK = Column("network", "Network")
+_STEPS = Column("steps", "T", decimals=0)
 _PAPER = (Column("paper", "Paper, %", decimals=2), Column("paper_setting", "Paper's setting"))
 
 
 def table4(pipeline: Pipeline) -> Table:
     """The ablation: the accuracy of each normalization, with and without OTS."""
-    networks = pipeline.settings("model.name")
+    extra, cells_of = _what_differs(pipeline)
     columns = (
         _METHOD,
-        *([_NETWORK] if len(networks) > 1 else []),
+        *extra,
         _EXPERIMENT,
         Column("normalization", "Normalization"),
         Column("ots", "OTS"),
@@ -49,7 +51,7 @@ def table4(pipeline: Pipeline) -> Table:
         rows.append(
             [
                 run.method.label,
-                *([architecture_name(model.name)] if len(networks) > 1 else []),
+                *cells_of(run),
                 run.name,
                 NORMALIZATIONS[model.norm],
                 "yes" if model.stabilize_threshold else "no",
@@ -69,6 +71,7 @@ def table4(pipeline: Pipeline) -> Table:
             "Accuracy is top-1 on the test images. The last epoch's is the headline; the best "
             "epoch's is the highest test accuracy of any epoch, which is what the paper reports.",
             _whose(pipeline.runs, reported),
+            *caveats(named(pipeline.runs)),
         ],
         commands=_commands(pipeline),
     )
@@ -76,10 +79,10 @@ def table4(pipeline: Pipeline) -> Table:
 
 def table2(pipeline: Pipeline) -> Table:
     """Gross firing rates."""
-    several = len(pipeline.settings("model.name")) > 1
+    extra, cells_of = _what_differs(pipeline)
     columns = (
         _METHOD,
-        *([_NETWORK] if several else []),
+        *extra,
         _EXPERIMENT,
         Column("gross_firing_rate", "Gross firing rate, %", decimals=2),
         *_PAPER,
@@ -90,8 +93,7 @@ def table2(pipeline: Pipeline) -> Table:
         paper = gross_firing_rate(run.method.key)
         reported.append(paper)
         rate = 100 * run.metrics.firing_rate.gross if run.metrics else NOT_RUN
-        network = [architecture_name(run.settings.model.name)] if several else []
-        rows.append([run.method.label, *network, run.name, rate, *_paper_cells(paper)])
+        rows.append([run.method.label, *cells_of(run), run.name, rate, *_paper_cells(paper)])
     return Table(
         name="table2",
         title="Table 2. Gross firing rates",
@@ -101,9 +103,25 @@ def table2(pipeline: Pipeline) -> Table:
             "The gross firing rate is the share of neurons that spike, over all spiking layers, "
             "time steps and test images.",
             _whose(pipeline.runs, reported),
+            *caveats(named(pipeline.runs)),
         ],
         commands=_commands(pipeline),
     )
+
+
+def _what_differs(pipeline: Pipeline) -> tuple[list[Column], Callable[[Run], list[Value]]]:
+    """Columns for the network and for T, where these differ, and a run's cells below them."""
+    several = {key: len(pipeline.settings(key)) > 1 for key in ("model.name", "evaluation.steps")}
+    columns = dict(zip(several, (_NETWORK, _STEPS), strict=True))
+
+    def cells_of(run: Run) -> list[Value]:
+        cells: tuple[Value, Value] = (
+            architecture_name(run.settings.model.name),
+            run.settings.evaluation.steps,
+        )
+        return [cell for cell, shown in zip(cells, several.values(), strict=True) if shown]
+
+    return [columns[key] for key, shown in several.items() if shown], cells_of
 
 
 def _paper_cells(reported: Reported | None) -> tuple[Value, Value]:

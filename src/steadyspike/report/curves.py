@@ -5,6 +5,7 @@ from collections.abc import Callable
 from matplotlib.ticker import MaxNLocator
 
 from steadyspike.report import findings
+from steadyspike.report.caveats import layers, named
 from steadyspike.report.figure import (
     Figure,
     canvas,
@@ -143,6 +144,8 @@ def training(pipeline: Pipeline) -> Figure:
         Column("test_loss", "Test loss", decimals=4),
         Column("train_accuracy", "Training accuracy, %", decimals=2),
         Column("test_accuracy", "Test accuracy, %", decimals=2),
+        Column("silent_layers", "Silent layers", code=True),
+        Column("exploding_layers", "Exploding layers", code=True),
     )
     rows: list[list[Value]] = [
         [
@@ -150,11 +153,13 @@ def training(pipeline: Pipeline) -> Figure:
             run.name,
             epoch.epoch,
             *(round(value(epoch), decimals) for _, value, decimals in _PANELS),
+            " ".join(epoch.silent_layers),
+            " ".join(epoch.exploding_layers),
         ]
         for run, history in trained
         for epoch in history
     ]
-    sentences = findings.training(pipeline)
+    sentences = [*findings.training(pipeline), *layers(named(pipeline.runs))]
     commands = [run.command for run in pipeline.runs if not run.history]
     if not trained:
         svg = empty_svg(name, title, commands)

@@ -13,6 +13,8 @@ HEADER = ("TABLE", "ROW", "COLUMN", "STATE", "COMMAND")
 def list_cells(pipelines: Path) -> list[str]:
     """A line for each cell, in aligned columns two spaces apart, below a header.
 
+    What was run with other parameters than params.yaml has now is outdated.
+
     Errors as of `write_paper_report`.
     """
     work = Reproduction(pipelines)
@@ -22,7 +24,8 @@ def list_cells(pipelines: Path) -> list[str]:
 
 
 def _row(work: Reproduction, cell: Cell) -> tuple[str, ...]:
-    state = "run" if work.done(cell) else NOT_RUN
+    done = "outdated" if work.outdated(cell) else "run"
+    state = done if work.done(cell) else NOT_RUN
     return cell.table, cell.row, cell.column, state, cell.command
 
 

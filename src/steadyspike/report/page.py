@@ -1,6 +1,6 @@
 """The page: everything of a report in one file that needs no other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from html import escape
 from importlib.resources import files
 
@@ -48,9 +48,9 @@ MEASURES = (
 
 
 def page(pipeline: Pipeline, tables: Sequence[Table], figures: Sequence[Figure]) -> str:
-    """The whole page, with `tables` (table4, table2) and `figures` found by their names.
+    """The whole page, with `tables` (table4, table2, provenance) and `figures` by their names.
 
-    There is no section about memory without figure2a.
+    There is no section about memory without figure2a, nor one about provenance without its table.
     """
     table = {entry.name: entry for entry in tables}
     figure = {entry.name: entry for entry in figures}
@@ -83,9 +83,19 @@ def page(pipeline: Pipeline, tables: Sequence[Table], figures: Sequence[Figure])
             '<div class="runs">' + "\n".join(_run(run) for run in pipeline.runs) + "</div>",
         ),
         section("measures", "How each number was measured", definitions(MEASURES)),
+        provenance_section(table, inks),
     ]
     title = f"{paper()['paper']['title']}: reproduction report"
-    return document(title, _header(pipeline, bool(figure.get("figure2a"))), sections)
+    return document(title, _header(pipeline, figure.keys() | table.keys()), sections)
+
+
+def provenance_section(tables: Mapping[str, Table], inks: Mapping[str, str]) -> str:
+    """Where the numbers come from; nothing where there are none."""
+    if "provenance" not in tables:
+        return ""
+    return section(
+        "provenance", "Where each number comes from", card_of_table(tables["provenance"], inks)
+    )
 
 
 def document(title: str, header: str, sections: Sequence[str]) -> str:
@@ -114,7 +124,7 @@ paper.</p></footer>
 """
 
 
-def _header(pipeline: Pipeline, memory: bool) -> str:
+def _header(pipeline: Pipeline, names: Set[str]) -> str:
     measured = sum(run.metrics is not None for run in pipeline.runs)
     facts = [
         ("Data set", findings.listed([dataset_name(n) for n in pipeline.settings("dataset.name")])),
@@ -139,11 +149,12 @@ def _header(pipeline: Pipeline, memory: bool) -> str:
     links = [
         ("accuracy", "Accuracy"),
         ("firing", "Firing rates"),
-        *([("memory", "Training memory")] if memory else []),
+        *([("memory", "Training memory")] if "figure2a" in names else []),
         ("membranes", "Membrane potentials"),
         ("training", "Training"),
         ("experiments", "Experiments"),
         ("measures", "How it was measured"),
+        *([("provenance", "Where it comes from")] if "provenance" in names else []),
     ]
     return masthead(
         "Reproduction report",

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from steadyspike.report.cells import cells
 from steadyspike.report.figure import Figure
 from steadyspike.report.markup import card_of_figure, card_of_table, sentences
-from steadyspike.report.page import MEASURES, definitions, document, fact, masthead, section
+from steadyspike.report.page import (
+    MEASURES,
+    definitions,
+    document,
+    fact,
+    masthead,
+    provenance_section,
+    section,
+)
 from steadyspike.report.paper import dataset_name, paper
 from steadyspike.report.reproduction import Reproduction
 from steadyspike.report.tables import Table, fixed, signed
@@ -19,6 +27,7 @@ _SECTIONS = (
     ("appendix", "Appendix E", "Appendix E: other choices"),
     ("measures", "How it was measured", "How each number was measured"),
 )
+_PROVENANCE = ("provenance", "Where it comes from")
 
 
 def paper_page(work: Reproduction, tables: Sequence[Table], figures: Sequence[Figure]) -> str:
@@ -49,11 +58,12 @@ def paper_page(work: Reproduction, tables: Sequence[Table], figures: Sequence[Fi
         "measures": [definitions(MEASURES)],
     }
     sections = [section(key, title, *parts[key]) for key, _, title in _SECTIONS]
+    sections.append(provenance_section(table, inks))
     title = f"{paper()['paper']['title']}: every table and figure, run again"
-    return document(title, _header(work), sections)
+    return document(title, _header(work, "provenance" in table), sections)
 
 
-def _header(work: Reproduction) -> str:
+def _header(work: Reproduction, provenance: bool) -> str:
     own = cells()
     datasets = {name: [c for c in own if c.pipeline == name] for name in work.pipelines}
     done = sum(work.done(cell) for cell in own)
@@ -67,7 +77,7 @@ def _header(work: Reproduction) -> str:
         "Each of the paper's own numbers beside what this repository measured for it. A cell that "
         "has not been run says so, and below its table stands the command that trains, evaluates "
         "and reports it, to be given in the repository's folder.",
-        [(key, text) for key, text, _ in _SECTIONS],
+        [*((key, text) for key, text, _ in _SECTIONS), *([_PROVENANCE] if provenance else [])],
         facts,
     )
 

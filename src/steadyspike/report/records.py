@@ -2,55 +2,34 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-from steadyspike.report.methods import Norm
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():  # a control character would make an SVG unreadable
+def printable(text: str) -> str:
+    """The text; ValueError if it holds a control character, which makes an SVG unreadable."""
+    if not text.isprintable():
         raise ValueError("expected printable characters only")
     return text
 
 
-Name = Annotated[str, AfterValidator(_printable)]
+def _words(text: object) -> object:
+    return tuple(text.split()) if isinstance(text, str) else text
+
+
+Name = Annotated[str, AfterValidator(printable)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Versions = Annotated[list[Sha256], Field(min_length=1)]
+Layers = Annotated[tuple[Name, ...], BeforeValidator(_words)]
 
 
 class Record(BaseModel):
     """Types are not converted and numbers are finite; keys the report does not use may be there."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Dataset(Record):
-    name: Name
-
-
-class Model(Record):
-    name: Name
-    widths: list[int | Name] | None = None
-    norm: Norm
-    stabilize_threshold: bool
-    online: bool
-
-
-class Training(Record):
-    steps: Positive
-    epochs: Positive
-    batch: Positive
-    weight_decay: float
-
-
-class Settings(Record):
-    """What the report needs of one experiment's parameters."""
-
-    dataset: Dataset
-    model: Model
-    training: Training
 
 
 class Accuracy(Record):
@@ -78,10 +57,35 @@ class Inference(Record):
     batch_1: Percent | None = None
 
 
+class Trained(Record):
+    """What trained a run; several of code or environment, in order, where it was resumed."""
+
+    code: Versions
+    data: Sha256
+    environment: Versions
+
+
+class Provenance(Trained):
+    """What trained all seeds of an experiment, and the experiment itself."""
+
+    params: Sha256
+
+
+class Evaluation(Record):
+    """The settings of a measurement, and what measured; `constant` is the threshold without OTS."""
+
+    batch: Positive
+    steps: Positive
+    threshold: Literal["live", "fixed", "constant"]
+    code: Sha256
+    environment: Sha256
+
+
 class Metrics(Record):
     """`metrics.json`: accuracies in percent, firing rates as fractions.
 
-    `seeds` has each seed's accuracy where there are several; all else is the first one's.
+    `seeds` has each seed's accuracy where there are several, and `provenance` is of all; all else
+    is the first one's.
     """
 
     experiment: str
@@ -93,6 +97,16 @@ class Metrics(Record):
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]+$")]
     inference: Inference | None = None
     seeds: Annotated[dict[str, Accuracy], Field(min_length=2)] | None = None
+    evaluation: Evaluation
+    provenance: Provenance
+
+
+class Digests(Record):
+    """`digests.json`: the SHA-256 of each tensor after certain batches, and of what trained."""
+
+    batches: dict[str, dict[str, Sha256]]
+    fingerprint: Sha256
+    provenance: Trained
 
 
 class Epoch(BaseModel):
@@ -106,6 +120,8 @@ class Epoch(BaseModel):
     test_loss: float
     test_accuracy: Percent
     osr_fallbacks: Count
+    silent_layers: Layers
+    exploding_layers: Layers
 
 
 class Memory(BaseModel):

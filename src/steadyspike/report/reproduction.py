@@ -4,10 +4,9 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from steadyspike.experiment import Experiment, load_experiments
 from steadyspike.report.agreement import departures
+from steadyspike.report.caveats import caveats
 from steadyspike.report.cells import Cell, cells
-from steadyspike.report.findings import listed
 from steadyspike.report.sources import Pipeline, Run, read_pipeline
 from steadyspike.report.tables import NOT_MEASURED, NOT_RUN, Mean, Value
 
@@ -47,9 +46,6 @@ class Reproduction:
         names = dict.fromkeys(cell.pipeline for cell in cells())
         self.pipelines: dict[str, Pipeline] = {
             name: read_pipeline(pipelines / name) for name in names
-        }
-        self.experiments: dict[str, dict[str, Experiment]] = {
-            name: load_experiments(pipelines / name / "params.yaml") for name in names
         }
 
     def run(self, cell: Cell) -> Run | None:
@@ -97,31 +93,38 @@ class Reproduction:
             dict.fromkeys(c.command for c in cells() if c.place == place and not self.done(c))
         )
 
+    def measured_runs(self, place: str | None = None) -> list[tuple[str, Run]]:
+        """Names and experiments that the done cells (of a table or figure) were measured by."""
+        found = {}
+        for cell in cells():
+            run = self.run(cell)
+            if cell.metric != "memory" and place in (None, cell.place) and self.done(cell) and run:
+                found[cell.run] = run
+        return list(found.items())
+
     def remarks(self, place: str) -> list[str]:
-        """Sentences about experiments that were run, but not as the paper has them."""
+        """Sentences about experiments that were run, but unlike the paper's or with flaws."""
         done = {cell.run: cell for cell in cells() if cell.place == place and self.done(cell)}
         remarks = []
         for name, cell in done.items():
             differences = self._departures(cell)
             if differences:
                 remarks.append(f"{name} is not as in the paper: {', '.join(differences)}.")
-        stale = [name for name, cell in done.items() if self._stale(cell)]
-        if stale:
-            remarks.append(f"Run with other parameters than params.yaml has now: {listed(stale)}.")
-        return remarks
+        return remarks + caveats(self.measured_runs(place))
+
+    def outdated(self, cell: Cell) -> bool:
+        """Whether a cell was run with other parameters than params.yaml has now."""
+        run = self.run(cell)
+        if run is None or run.metrics is None or cell.metric == "memory":
+            return False
+        return run.metrics.provenance.params != run.settings.fingerprint()
 
     def _departures(self, cell: Cell) -> list[str]:
-        experiment = self.experiments[cell.pipeline].get(cell.experiment)
-        differences = departures(cell, experiment) if experiment is not None else []
+        run = self.run(cell)
+        differences = departures(cell, run.settings) if run is not None else []
         if cell.metric == "memory":  # of one batch, before any training
             differences = [d for d in differences if d.startswith(("model.", "training.batch "))]
         return differences
-
-    def _stale(self, cell: Cell) -> bool:
-        experiment, run = self.experiments[cell.pipeline].get(cell.experiment), self.run(cell)
-        if experiment is None or run is None or run.digests is None or cell.metric == "memory":
-            return False
-        return bool(run.digests.get("fingerprint") != experiment.runs[0].fingerprint())
 
 
 def _mean(values: list[float]) -> Mean:

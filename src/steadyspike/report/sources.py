@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,10 +11,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from steadyspike.errors import UserError
-from steadyspike.params import read_params
+from steadyspike.experiment import Experiment, load_experiments
 from steadyspike.report.methods import Method, method_of
 from steadyspike.report.paper import architecture_name
-from steadyspike.report.records import Epoch, Membranes, Memory, Metrics, Settings
+from steadyspike.report.records import Digests, Epoch, Membranes, Memory, Metrics, printable
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=BaseModel)
@@ -23,23 +24,32 @@ Row = TypeVar("Row", bound=BaseModel)
 class Run:
     """One experiment and what has been measured of it; None is what has not been run.
 
-    `variant` counts the experiments of the same method before it.
+    `variant` counts the experiments of the same method before it. `home` is the folder of what
+    was measured. `history` is of the first seed, `other_seeds` has those of the others.
     """
 
     name: str
     label: str
     method: Method
     variant: int
-    settings: Settings
+    settings: Experiment
+    home: Path
     metrics: Metrics | None
     history: tuple[Epoch, ...] | None
+    other_seeds: Mapping[int, tuple[Epoch, ...]]
     membranes: Membranes | None
-    digests: Any
+    digests: Digests | None
 
     @property
     def command(self) -> str:
         """The command, to be given in the pipeline's folder, that measures this experiment."""
-        return f"dvc repro {shlex.quote(f'evaluate@{self.name}')}"
+        return measuring([self.name])
+
+
+def measuring(experiments: Sequence[str], folder: Path = Path()) -> str:
+    """The command that measures experiments of the pipeline in `folder`, training what it must."""
+    place = "" if folder == Path() else f"{folder}/dvc.yaml:"
+    return shlex.join(["dvc", "repro", *(f"{place}evaluate@{name}" for name in experiments)])
 
 
 MEMORY_COMMAND = "dvc repro memory"
@@ -94,6 +104,7 @@ def read_pipeline(folder: Path) -> Pipeline:
     for name, settings in experiments.items():
         method = methods[name]
         home = folder / "runs" / name
+        metrics = _read_metrics(home / "metrics.json", name, measuring([name], folder))
         runs.append(
             Run(
                 name=name,
@@ -101,10 +112,13 @@ def read_pipeline(folder: Path) -> Pipeline:
                 method=method,
                 variant=seen.count(method),
                 settings=settings,
-                metrics=_read_metrics(home / "metrics.json", name),
+                home=home,
+                metrics=metrics,
                 history=_read_rows(home / "history.csv", Epoch),
-                membranes=_read_membranes(home / "membranes.json"),
-                digests=_read_json(home / "digests.json"),
+                other_seeds=_read_other_seeds(home / "seeds", settings.seeds[1:]),
+                # Measured together with the metrics, which alone say of what.
+                membranes=_read_membranes(home / "membranes.json") if metrics else None,
+                digests=_read_digests(home / "digests.json"),
             )
         )
         seen.append(method)
@@ -113,7 +127,7 @@ def read_pipeline(folder: Path) -> Pipeline:
     return Pipeline(tuple(runs), _read_rows(folder / "runs" / "memory.csv", Memory))
 
 
-def _labels(experiments: dict[str, Settings], methods: dict[str, Method]) -> dict[str, str]:
+def _labels(experiments: dict[str, Experiment], methods: dict[str, Method]) -> dict[str, str]:
     """Each experiment by its method; those of one method by their networks or else their names."""
     networks = {
         name: f"{methods[name].label}, {architecture_name(settings.model.name)}"
@@ -128,20 +142,25 @@ def _labels(experiments: dict[str, Settings], methods: dict[str, Method]) -> dic
     return labels
 
 
-def _read_settings(path: Path) -> dict[str, Settings]:
-    experiments = read_params(path)
+def _read_settings(path: Path) -> dict[str, Experiment]:
+    experiments = load_experiments(path)
     if not experiments:
         raise UserError(f"{path}: experiments: expected at least one experiment")
-    return {
-        name: _check(Settings, values, path, f"experiments.{name}.")
-        for name, values in experiments.items()
-    }
+    for name, settings in experiments.items():
+        try:
+            printable(settings.dataset.name)
+        except ValueError as error:
+            raise UserError(f"{path}: experiments.{name}.dataset.name: {error}") from None
+    return experiments
 
 
-def _read_metrics(path: Path, experiment: str) -> Metrics | None:
+def _read_metrics(path: Path, experiment: str, command: str) -> Metrics | None:
     data = _read_json(path)
     if data is None:
         return None
+    for key in ("provenance", "evaluation"):  # which measurements of older versions lack
+        if key not in data:
+            raise UserError(f"{path}: {key}: missing: `{command}` measures it anew")
     metrics = _check(Metrics, data, path)
     if metrics.experiment != experiment:
         raise UserError(
@@ -151,6 +170,16 @@ def _read_metrics(path: Path, experiment: str) -> Metrics | None:
     if not metrics.firing_rate.per_step:
         raise UserError(f"{path}: firing_rate.per_step: expected at least one step")
     return metrics
+
+
+def _read_other_seeds(folder: Path, seeds: Sequence[int]) -> dict[int, tuple[Epoch, ...]]:
+    found = {seed: _read_rows(folder / str(seed) / "history.csv", Epoch) for seed in seeds}
+    return {seed: history for seed, history in found.items() if history is not None}
+
+
+def _read_digests(path: Path) -> Digests | None:
+    data = _read_json(path)
+    return None if data is None else _check(Digests, data, path)
 
 
 def _read_membranes(path: Path) -> Membranes | None:

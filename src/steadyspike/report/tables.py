@@ -27,6 +27,7 @@ Value = str | int | float | Mean
 class Column:
     """`decimals` makes it a column of numbers, written with so many; `code` one of literal names.
 
+    One of `sums` has SHA-256 sums, several apart by spaces; CSV and JSON alone have all digits.
     A text in a column of numbers says why there is no number (NOT_RUN, NOT_REPORTED). In a column
     of `means` a number may be a Mean, whose deviation CSV and JSON have apart, as `<key>_std`; in
     one of `signed` numbers each is shown with its sign.
@@ -36,6 +37,7 @@ class Column:
     header: str
     decimals: int | None = None
     code: bool = False
+    sums: bool = False
     means: bool = False
     signed: bool = False
 
@@ -52,6 +54,8 @@ class Column:
         """The value as it is shown: always the same digits."""
         if isinstance(value, Mean):
             return " ± ".join(filter(None, self.texts(value)))
+        if self.sums:
+            return " ".join(map(short, str(value).split()))
         if isinstance(value, str) or self.decimals is None:
             return str(value)
         text = fixed(value, self.decimals)
@@ -60,7 +64,7 @@ class Column:
     def texts(self, value: Value) -> list[str]:
         """The value's cells in CSV, one for each of `keys`."""
         if not self.means:
-            return [replace(self, signed=False).text(value)]
+            return [replace(self, signed=False, sums=False).text(value)]
         mean = value if isinstance(value, Mean) else None
         first = self.text(mean.value if mean else value)
         deviation = mean.deviation if mean else None
@@ -143,6 +147,11 @@ def fixed(value: float, decimals: int) -> str:
     """The number with so many decimals, and never a negative zero."""
     text = f"{value:.{decimals}f}"
     return text[1:] if float(text) == 0 and text.startswith("-") else text
+
+
+def short(sum_: str) -> str:
+    """As many digits of a SHA-256 sum as tell it from any other."""
+    return sum_[:12]
 
 
 def signed(number: str) -> str:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from steadyspike.files import write_atomically
 from steadyspike.report import paper_figures, paper_tables
+from steadyspike.report.caveats import named
 from steadyspike.report.comparison import table2, table4
 from steadyspike.report.curves import figure2a, figure2b, training
 from steadyspike.report.figure import Figure
 from steadyspike.report.histograms import figure3
+from steadyspike.report.mixing import refuse_mixed, refuse_mixed_paper
 from steadyspike.report.page import page
 from steadyspike.report.paper_page import paper_page
+from steadyspike.report.provenance import provenance
 from steadyspike.report.reproduction import Reproduction
 from steadyspike.report.sources import Pipeline, read_pipeline
 from steadyspike.report.tables import Table
@@ -25,13 +28,15 @@ def write_report(pipeline: Path, out: Path) -> list[Path]:
         out: the folder to write into; made if it is not there.
 
     Returns the files written, sorted. The same inputs give the same bytes on any machine. Raises
-    UserError, before anything is written, for an input that is not as described in records.py.
+    UserError, before anything is written, for an input that is not as described in records.py and
+    for measurements that may not stand in one table (mixing.py).
     """
     measured = read_pipeline(pipeline)
+    refuse_mixed(measured.runs)
     memory = [figure2a(measured)] if measured.compares_memory else []
     contents = report_files(
         measured,
-        [table4(measured), table2(measured)],
+        [table4(measured), table2(measured), *provenance(named(measured.runs))],
         [*memory, figure2b(measured), figure3(measured), training(measured)],
     )
     return write_files(out, contents)
@@ -45,6 +50,7 @@ def write_paper_report(pipelines: Path, out: Path) -> list[Path]:
         out: as in `write_report`, and so are result and errors.
     """
     work = Reproduction(pipelines)
+    refuse_mixed_paper(work)
     memory, rates = paper_tables.figure2a(work), paper_tables.figure2b(work)
     tables = [
         paper_tables.table1(work),
@@ -53,6 +59,7 @@ def write_paper_report(pipelines: Path, out: Path) -> list[Path]:
         paper_tables.appendix_e(work),
         memory,
         rates,
+        *provenance(work.measured_runs(), whole_names=True),
     ]
     figures = [
         paper_figures.figure2a(work, memory),
@@ -99,5 +106,5 @@ def data_files(tables: Sequence[Table], figures: Sequence[Figure]) -> dict[str, 
 
 def _digests(pipeline: Pipeline) -> str:
     """The digests of every experiment that has them, by experiment."""
-    joined = {run.name: run.digests for run in pipeline.runs if run.digests is not None}
+    joined = {run.name: run.digests.model_dump() for run in pipeline.runs if run.digests}
     return json.dumps(joined, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,315 @@
+"""What was not measured alike does not stand in one table: a line says why, and what mends it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_samples as samples
+from test_paper_report import copy_pipelines
+from test_paper_report import write_run as write_paper_run
+
+from steadyspike.errors import UserError
+from steadyspike.evaluate.settings import settings_of
+from steadyspike.params import merge
+from steadyspike.report import list_cells, write_paper_report, write_report
+
+OTHER = "f" * 64
+SHORT = "f" * 12
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In the current folder, as the command has it."""
+    monkeypatch.chdir(samples.write_pipeline(tmp_path, leave_out=("linear",)))
+    return Path()
+
+
+def change(run: str, file: str, change: Change) -> None:
+    samples.change(Path("runs", run, file), change)
+
+
+def set_params(**experiments: dict[str, Any]) -> None:
+    """The same in params.yaml and in what was measured, so that the params are those that ran."""
+    changed = {
+        name: merge(own, experiments.get(name, {})) for name, own in samples.EXPERIMENTS.items()
+    }
+    samples.write_params(Path(), changed)
+    for name in experiments:
+        samples.write_run(Path(), name)
+
+
+def refused(*words: str) -> str:
+    with pytest.raises(UserError) as caught:
+        write_report(Path(), Path("out"))
+    return told(caught.value, *words, out=Path("out"))
+
+
+def told(error: UserError, *words: str, out: Path) -> str:
+    message = str(error)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+    assert not out.exists()
+    return message
+
+
+def test_all_alike_is_written(pipeline: Path) -> None:
+    assert write_report(pipeline, Path("out"))
+
+
+# Within one pipeline
+
+
+def test_different_data(pipeline: Path) -> None:
+    for file in ("metrics.json", "digests.json"):
+        change("osr", file, lambda content: content["provenance"].update(data=OTHER))
+    here = samples.sha256("embedded")[:12]
+    message = refused()
+    # In the order of the tables, of which vanilla BN is the first.
+    assert message == (
+        "runs/per_step/metrics.json and runs/osr/metrics.json: provenance.data: expected one for a "
+        f"whole table, found {here} and {SHORT}: `dvc repro evaluate@per_step evaluate@osr` trains "
+        "and measures anew, of the data that are here now"
+    )
+
+
+def test_different_data_of_what_is_only_trained(pipeline: Path) -> None:
+    """Its curves are on the page."""
+    Path("runs/osr/metrics.json").unlink()
+    change("osr", "digests.json", lambda content: content["provenance"].update(data=OTHER))
+    refused("runs/per_step/metrics.json and runs/osr/digests.json: provenance.data: ", SHORT)
+
+
+def test_different_data_sets(pipeline: Path) -> None:
+    set_params(osr={"dataset": {"name": "cifar10"}})
+    refused(
+        "runs/osr/metrics.json: provenance.data: ",
+        "of embedded and cifar10: give one of them a pipeline of its own",
+    )
+
+
+def test_a_data_set_that_was_not_run_is_not_mixed(pipeline: Path) -> None:
+    set_params(osr={"dataset": {"name": "cifar10"}})
+    shutil.rmtree("runs/osr")
+    assert write_report(pipeline, Path("out"))
+
+
+def test_different_batches(pipeline: Path) -> None:
+    set_params(osr={"evaluation": {"batch": 50}})
+    refused(
+        "runs/per_step/metrics.json and runs/osr/metrics.json: evaluation.batch: ",
+        "found 100 and 50: give both the same evaluation.batch in params.yaml, then "
+        "`dvc repro evaluate@per_step evaluate@osr`",
+    )
+
+
+def test_different_thresholds(pipeline: Path) -> None:
+    set_params(osr_ots={"model": {"inference_threshold": "fixed"}})
+    refused(
+        "runs/ots/metrics.json and runs/osr_ots/metrics.json: evaluation.threshold: ",
+        "found live and fixed: give both the same model.inference_threshold in params.yaml",
+    )
+
+
+def test_the_threshold_of_a_network_without_ots_is_no_difference(pipeline: Path) -> None:
+    set_params(osr={"model": {"inference_threshold": "fixed"}})
+    assert write_report(pipeline, Path("out"))
+
+
+def test_different_steps_are_shown(pipeline: Path) -> None:
+    write_report(pipeline, Path("alike"))
+    set_params(osr={"evaluation": {"steps": 6}})
+    write_report(pipeline, Path("out"))
+    for table in ("table2", "table4"):
+        rows = json.loads(Path("out", f"{table}.json").read_text())["rows"]
+        steps = {row["experiment"]: row["steps"] for row in rows}
+        assert (steps["osr"], steps["ots"], steps["linear"]) == (6, 4, 4)
+        alike = json.loads(Path("alike", f"{table}.json").read_text())["rows"]
+        assert all("steps" not in row for row in alike)
+
+
+# Of the experiment that params.yaml has now
+
+
+def test_other_parameters_than_params_yaml_has(pipeline: Path) -> None:
+    changed = samples.EXPERIMENTS | {
+        "osr": merge(samples.EXPERIMENTS["osr"], {"model": {"tau": 3.0}})
+    }
+    samples.write_params(pipeline, changed)
+    before = samples.settings("osr").fingerprint()[:12]
+    refused(
+        f"runs/osr/digests.json: fingerprint: run with {before}, but params.yaml has ",
+        "`dvc repro evaluate@osr` trains and measures anew, or remove runs/osr, and it counts as "
+        "not run",
+    )
+    Path("runs/osr/digests.json").unlink()
+    Path("runs/osr/history.csv").unlink()
+    refused(f"runs/osr/metrics.json: provenance.params: run with {before}, but params.yaml has ")
+    shutil.rmtree("runs/osr")
+    assert write_report(pipeline, Path("out"))
+
+
+def test_another_seed_is_another_experiment(pipeline: Path) -> None:
+    """Its number is missing from the mean."""
+    changed = samples.EXPERIMENTS | {"osr": samples.EXPERIMENTS["osr"] | {"seeds": [0, 1]}}
+    samples.write_params(pipeline, changed)
+    refused("runs/osr/metrics.json: provenance.params: ")
+
+
+def test_what_moves_work_about_may_change(pipeline: Path) -> None:
+    changed = samples.EXPERIMENTS | {
+        "osr": merge(samples.EXPERIMENTS["osr"], {"device": "cuda", "training": {"chunk": 1}})
+    }
+    samples.write_params(pipeline, changed)
+    assert write_report(pipeline, Path("out"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("batch", 7), ("steps", 7), ("threshold", "fixed")])
+def test_other_settings_than_params_yaml_has(pipeline: Path, key: str, value: object) -> None:
+    change("osr_ots", "metrics.json", lambda content: content["evaluation"].update({key: value}))
+    expected = getattr(settings_of(samples.settings("osr_ots")), key)
+    refused(
+        f"runs/osr_ots/metrics.json: evaluation.{key}: run with {value}, but params.yaml has "
+        f"{expected} now: `dvc repro evaluate@osr_ots`"
+    )
+
+
+@pytest.mark.parametrize("key", ["code", "data", "environment"])
+def test_metrics_of_an_earlier_training(pipeline: Path, key: str) -> None:
+    value = OTHER if key == "data" else [OTHER]
+    change("osr", "digests.json", lambda content: content["provenance"].update({key: value}))
+    refused(
+        f"runs/osr/metrics.json and runs/osr/digests.json: provenance.{key}: measured of ",
+        f", but trained since by {SHORT}: `dvc repro evaluate@osr`",
+    )
+
+
+def test_of_several_seeds_the_first_ones_digests_lie_there(pipeline: Path) -> None:
+    set_params(osr={"seeds": [0, 1]})
+    seeds = {str(seed): {"last": 70.0, "best": 71.0, "best_epoch": 3} for seed in (0, 1)}
+    code = samples.sha256("code")
+    change("osr", "metrics.json", lambda content: content.update(seeds=seeds))
+    change("osr", "metrics.json", lambda c: c["provenance"].update(code=[code, OTHER]))
+    assert write_report(pipeline, Path("good"))
+    change("osr", "metrics.json", lambda c: c["provenance"].update(code=[OTHER, code]))
+    refused("provenance.code: measured of f")
+    # Without other seeds nothing explains the second version.
+    set_params(osr={})
+    change("osr", "metrics.json", lambda c: c["provenance"].update(code=[code, OTHER]))
+    refused(f"provenance.code: measured of {code[:12]}, then {SHORT}, but trained since by")
+
+
+def test_curves_of_nobody_knows_what(pipeline: Path) -> None:
+    Path("runs/osr/digests.json").unlink()
+    refused("runs/osr/history.csv: digests.json, which says what it is of, is not beside it")
+
+
+def test_membranes_count_as_not_run_without_the_metrics_that_say_of_what(pipeline: Path) -> None:
+    Path("runs/osr_ots/metrics.json").unlink()
+    write_report(pipeline, Path("out"))
+    assert "not run" in Path("out/figure3.svg").read_text()
+
+
+@pytest.mark.parametrize("key", ["provenance", "evaluation"])
+def test_measurements_of_older_versions(pipeline: Path, key: str) -> None:
+    change("osr", "metrics.json", lambda content: content.pop(key))
+    refused(f"runs/osr/metrics.json: {key}: missing: `dvc repro evaluate@osr` measures it anew")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "key"),
+    [
+        ("metrics.json", lambda m: m["provenance"].update(code=[]), "provenance.code"),
+        ("metrics.json", lambda m: m["provenance"].update(data="x"), "provenance.data"),
+        ("metrics.json", lambda m: m["provenance"].pop("params"), "provenance.params"),
+        ("metrics.json", lambda m: m["evaluation"].update(threshold="soft"), "evaluation.threshol"),
+        ("metrics.json", lambda m: m["evaluation"].update(batch=0), "evaluation.batch"),
+        ("digests.json", lambda d: d["provenance"].update(environment=OTHER), "environment"),
+        ("digests.json", lambda d: d.update(batches={"1": {"w": "<b>"}}), "batches.1.w"),
+    ],
+)
+def test_malformed(pipeline: Path, file: str, damage: Change, key: str) -> None:
+    change("osr", file, damage)
+    refused(f"runs/osr/{file}: ", key)
+
+
+# The paper's tables
+
+
+@pytest.fixture
+def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    pipelines = copy_pipelines(Path("pipelines"))
+    for run in ("cifar10/vggsnn-osr_ots", "cifar10/vggsnn-per_step", "cifar100/vggsnn-osr_ots"):
+        write_paper_run(pipelines, run)
+    return pipelines
+
+
+def refused_paper(*words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        write_paper_report(Path("pipelines"), Path("out"))
+    told(caught.value, *words, out=Path("out"))
+
+
+def rerun(run: str, before: str, after: str) -> None:
+    """A run of its pipeline's changed params.yaml."""
+    pipeline, experiment = run.split("/")
+    path = Path("pipelines", pipeline, "params.yaml")
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    shutil.rmtree(path.parent / "runs" / experiment)
+    write_paper_run(Path("pipelines"), run)
+
+
+def test_data_sets_each_with_its_data_and_batch(paper: Path) -> None:
+    rerun("cifar100/vggsnn-osr_ots", "    batch: 128                 # OTS", "    batch: 50 # OTS")
+    assert write_paper_report(paper, Path("out"))
+
+
+def test_different_data_of_one_data_set(paper: Path) -> None:
+    home = paper / "cifar10" / "runs" / "vggsnn-per_step"
+    for file in ("metrics.json", "digests.json"):
+        samples.change(home / file, lambda content: content["provenance"].update(data=OTHER))
+    refused_paper(
+        "pipelines/cifar10/runs/vggsnn-per_step/metrics.json: provenance.data: ",
+        "`dvc repro pipelines/cifar10/dvc.yaml:evaluate@vggsnn-osr_ots "
+        "pipelines/cifar10/dvc.yaml:evaluate@vggsnn-per_step`",
+    )
+
+
+def test_thresholds_of_different_data_sets(paper: Path) -> None:
+    rerun("cifar100/vggsnn-osr_ots", "inference_threshold: live", "inference_threshold: fixed")
+    refused_paper(
+        "pipelines/cifar10/runs/vggsnn-osr_ots/metrics.json and "
+        "pipelines/cifar100/runs/vggsnn-osr_ots/metrics.json: evaluation.threshold: ",
+        "in pipelines/cifar10/params.yaml and pipelines/cifar100/params.yaml, then `dvc repro "
+        "pipelines/cifar10/dvc.yaml:evaluate@vggsnn-osr_ots && dvc repro "
+        "pipelines/cifar100/dvc.yaml:evaluate@vggsnn-osr_ots`",
+    )
+
+
+def test_a_row_of_another_data_set(paper: Path) -> None:
+    rerun("cifar100/vggsnn-osr_ots", "name: cifar100", "name: cifar10")
+    refused_paper(
+        "pipelines/cifar100/params.yaml: experiments.vggsnn-osr_ots.dataset.name: expected "
+        "'cifar100', the data set of its row in the paper's Table 1, got 'cifar10': remove "
+        "pipelines/cifar100/runs/vggsnn-osr_ots, and it counts as not run"
+    )
+
+
+def test_what_is_outdated_is_refused_and_listed(paper: Path) -> None:
+    path = paper / "cifar100" / "params.yaml"
+    path.write_text(path.read_text().replace("epochs: 300", "epochs: 3"))
+    refused_paper(
+        "pipelines/cifar100/runs/vggsnn-osr_ots/digests.json: fingerprint: ",
+        "`dvc repro pipelines/cifar100/dvc.yaml:evaluate@vggsnn-osr_ots`",
+    )
+    lines = [line for line in list_cells(paper) if "CIFAR-100, VGGSNN, OSR + OTS" in line]
+    assert lines
+    assert all("  outdated  " in line for line in lines)
+    assert sum("  run  " in line for line in list_cells(paper)) > 0
