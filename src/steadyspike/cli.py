@@ -1,12 +1,13 @@
 """The command `steadyspike`. Everything heavy is imported by the subcommand that needs it."""
 
 import argparse
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from steadyspike import __version__
 from steadyspike.bench.options import add_options
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand and exit: 0, 1 for a check that failed, 2 for a user's mistake."""
+    # Closed by who started this, as some queues do: then nobody is told, and all else goes on.
+    sys.stdout, sys.stderr = sys.stdout or _nobody(), sys.stderr or _nobody()
     options = parser().parse_args(arguments)
     try:
         sys.exit(options.run(options) or 0)
@@ -43,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _tell("not enough memory: smaller model.widths, training.batch or training.chunk need less")
         sys.exit(2)
+
+
+def _nobody() -> TextIO:
+    return Path(os.devnull).open("w")
 
 
 def _tell(message: str) -> None:
