@@ -1,20 +1,7 @@
 # The image: built from the lock, small, quick to build again.
 # shellcheck shell=bash disable=SC2154
 
-# The indexes that pip and uv use here, for the build alone: no layer and no history holds them.
-packages=$folder/packages
-for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
-    UV_DEFAULT_INDEX UV_INDEX UV_INDEX_URL UV_EXTRA_INDEX_URL; do
-    [ -z "${!variable:-}" ] || printf '%s=%q\n' "$variable" "${!variable}"
-done > "$packages"
-
-build() {
-    BUILDX_GIT_INFO=0 docker buildx build --quiet --load --network host --build-arg BASE_IMAGE="$BASE_IMAGE" \
-        --build-arg REVISION="$(git rev-parse HEAD)" \
-        --secret "id=packages,src=$packages" --file docker/Dockerfile --tag "$STEADYSPIKE_IMAGE" .
-}
-
-build > /dev/null
+docker/build.sh "$STEADYSPIKE_IMAGE" > /dev/null
 in_image() { docker run --rm --network none --entrypoint sh "$STEADYSPIKE_IMAGE" -c "$1"; }
 size=$(docker image inspect --format '{{.Size}}' "$STEADYSPIKE_IMAGE")
 python_packages=$(in_image 'du --bytes --summarize /opt/venv | cut -f 1')
@@ -23,13 +10,20 @@ echo "docker-test: image: $((size / 1000000)) MB, Python packages: $((python_pac
 left=$(in_image 'ls -d /opt/cache /root/.cache /var/lib/apt/lists/* /var/cache/apt/* 2> /dev/null || true')
 [ -z "$left" ] || fail "caches left in the image: $left"
 [ "$(in_image 'id -u')" != 0 ] || fail "the image runs as root"
+# Neither an index that served the build, nor where it was built.
+for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL UV_DEFAULT_INDEX UV_INDEX UV_INDEX_URL root clone; do
+    [ -n "${!variable:-}" ] || continue
+    ! grep -qF "${!variable}" <<< "$(docker history --no-trunc "$STEADYSPIKE_IMAGE"
+        docker image inspect --format '{{json .Config}}' "$STEADYSPIKE_IMAGE")" ||
+        fail "the image tells the value of $variable"
+done
 # Without a checkout too: the image's own copy.
 docker run --rm --network none "$STEADYSPIKE_IMAGE" steadyspike train --help > /dev/null ||
     fail "the image's own copy of the source does not run"
 
 began=$(date +%s.%N)
 echo "# a change" >> src/steadyspike/seeds.py
-build > /dev/null
+docker/build.sh "$STEADYSPIKE_IMAGE" > /dev/null
 ended=$(date +%s.%N)
 in_image 'grep -q "a change" src/steadyspike/seeds.py' || fail "the rebuild kept the old source"
 figure "rebuild after a source change" \
