@@ -9,9 +9,11 @@ and writes nothing. Exits with 1 if a row does not hold.
 
 import argparse
 import importlib
+import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from page import Part, machine, read_parts, write_page
@@ -36,21 +38,34 @@ def main() -> int:
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         command.error(f"{min(unknown)}: expected one of {', '.join(PARTS)}")
-    measured = read_parts(REPOSITORY)
+    # Not without cleaning up.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     held = True
     for name in options.parts or PARTS:
+        where = machine(REPOSITORY)  # others may commit while this runs
         began = time.monotonic()
-        rows = []
-        with tempfile.TemporaryDirectory(prefix=f"steadyspike-{name}-") as work:
-            for row in importlib.import_module(name).measure(Path(work), options.few):
-                show(name, row)
-                rows.append(row)
+        try:
+            rows = measure(name, options.few)
+        except Exception:  # of the harness itself: what it has measured before is kept
+            traceback.print_exc()
+            held = False
+            continue
         held = held and bool(rows) and all(row.holds for row in rows)
-        seconds = round(time.monotonic() - began)
-        measured[name] = Part(PARTS[name], tuple(rows), seconds, **machine(REPOSITORY))
+        part = Part(PARTS[name], tuple(rows), round(time.monotonic() - began), **where)
         if not options.few:  # part by part: a later one may be interrupted
+            measured = {**read_parts(REPOSITORY), name: part}
             write_page(REPOSITORY, {part: measured[part] for part in PARTS if part in measured})
     return 0 if held else 1
+
+
+def measure(name: str, few: bool) -> list[Row]:
+    """The rows of one part, told as they come."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix=f"steadyspike-{name}-") as work:
+        for row in importlib.import_module(name).measure(Path(work), few):
+            show(name, row)
+            rows.append(row)
+    return rows
 
 
 def show(part: str, row: Row) -> None:

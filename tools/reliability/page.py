@@ -31,16 +31,24 @@ def machine(repository: Path) -> dict[str, Any]:
     """Where and when this runs, as `Part` keeps it."""
     from steadyspike.bench.machine import cores, device_name
 
-    head = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=repository, capture_output=True, text=True
-    ).stdout.strip()
+    torch = version("torch").partition("+")[0]
+    head = _git(repository, "rev-parse", "--short", "HEAD")
+    if head and _git(repository, "status", "--porcelain", "src"):
+        head += " and uncommitted changes"
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": head or os.environ.get("REVISION", "unknown"),
         "processor": device_name("cpu"),
         "cores": cores(),
-        "versions": f"Python {platform.python_version()}, torch {version('torch').partition('+')[0]}",
+        "versions": f"Python {platform.python_version()}, torch {torch}",
     }
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    """What git prints; nothing where there is no repository."""
+    return subprocess.run(
+        ["git", *arguments], cwd=repository, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def read_parts(repository: Path) -> dict[str, Part]:
@@ -86,11 +94,15 @@ def page(parts: dict[str, Part]) -> str:
             "|---|---|---|---|---|",
         ]
         lines += [
-            f"| {'✓' if row.holds else '✗'} | {row.claim} | {row.held:,} of {row.tried:,} "
-            f"| {row.figures} | `{row.command}` |"
+            f"| {'✓' if row.holds else '✗'} | {_cell(row.claim)} | {row.held:,} of {row.tried:,} "
+            f"| {_cell(row.figures)} | `{_cell(row.command)}` |"
             for row in part.rows
         ]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")  # else it would end the cell, in code too
 
 
 def _minutes(seconds: int) -> str:

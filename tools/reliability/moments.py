@@ -1,0 +1,120 @@
+"""When a process is ended, and what it was doing just then."""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from project import Project
+
+OTHER = "starting or ending"
+#: By what a stack shows, innermost call first in each of its lines; the first that fits counts.
+PHASES = (
+    (r"train/loop\.py.* in (__init__|_resume)\b.*train/loop\.py.* in train\b", OTHER),
+    (r"train/checkpoint\.py.* in save_checkpoint", "writing a checkpoint"),
+    (r"evaluate/accuracy\.py.* in evaluate\b.*train/loop\.py", "evaluation within training"),
+    (r"train/loop\.py.* in _train_batch", "in a batch"),
+    (r"train/loop\.py.* in (run_epoch|train)\b", "between batches"),
+    (r"files\.py.*train/run\.py.* in train_run", "writing a run's results"),
+    (r"files\.py.*evaluate/run\.py.* in evaluate_run", "writing metrics"),
+    (r"evaluate/run\.py.* in evaluate_run", "evaluation"),
+    (r"files\.py.*report/write\.py", "writing the report"),
+    (r"report/write\.py.* in write_report", "report"),
+)
+PATIENCE = 0.05  # seconds that a dump may take; a process that has just begun gives none
+
+
+def phase_of(stack: str) -> str:
+    """What a process does, by the stack that it has dumped."""
+    line = " ".join(stack.splitlines())
+    return next((phase for pattern, phase in PHASES if re.search(pattern, line)), OTHER)
+
+
+def look(process: "subprocess.Popen[str]", dump: Path) -> str:
+    """The phase that a process is in; it runs on."""
+    before = _size(dump)
+    process.send_signal(signal.SIGUSR1)
+    end = time.monotonic() + PATIENCE
+    seen = before
+    while time.monotonic() < end:
+        if _size(dump) == seen != before:  # it has grown, and grows no more
+            return phase_of(dump.read_text()[before:])
+        seen = _size(dump)
+        time.sleep(0.0005)
+    return OTHER
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def running(process: "subprocess.Popen[str]", seconds: float) -> bool:
+    """Whether a process still runs after so many seconds; does not wait for the rest of them."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+@dataclass(frozen=True)
+class After:
+    """So many seconds after the start."""
+
+    seconds: float
+
+    def reached(self, process: "subprocess.Popen[str]", project: Project, dump: Path) -> bool:
+        """Waits for the moment; False if the process ended before."""
+        return running(process, self.seconds)
+
+
+@dataclass(frozen=True)
+class InPhase:
+    """In one of these phases, looked for from so many seconds after the start on."""
+
+    phases: Sequence[str]
+    seconds: float
+
+    def reached(self, process: "subprocess.Popen[str]", project: Project, dump: Path) -> bool:
+        """As of `After`."""
+        alive = running(process, self.seconds)
+        while alive and look(process, dump) not in self.phases:
+            alive = running(process, 0.01)
+        return alive
+
+
+@dataclass(frozen=True)
+class InWrite:
+    """So many seconds after the temporary of a file has appeared, some writes being passed over."""
+
+    places: Sequence[str]  # of the temporaries, relative to the project
+    passed: int
+    seconds: float
+
+    def reached(self, process: "subprocess.Popen[str]", project: Project, dump: Path) -> bool:
+        """As of `After`."""
+        paths = [project.root / place for place in self.places]
+        left, seen = self.passed, [_stamp(path) for path in paths]  # a kill leaves temporaries
+        while process.poll() is None:
+            now = [_stamp(path) for path in paths]
+            begun = sum(
+                stamp is not None and stamp != old for stamp, old in zip(now, seen, strict=True)
+            )
+            seen = now
+            left -= begun
+            if left < 0:
+                time.sleep(self.seconds)
+                return process.poll() is None
+            time.sleep(0.0001)
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_ctime_ns

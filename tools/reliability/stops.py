@@ -1,0 +1,199 @@
+"""SIGTERM, Ctrl-C and a time limit: a checkpoint, the right exit status, and soon."""
+
+import math
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moments import OTHER, After, InPhase, look
+from project import NAME, Project, differences, fail, is_whole, shell_status
+from rows import Row
+
+COMMAND = ".venv/bin/python tools/reliability kills"
+MOST_SECONDS = 10.0  # that a stop may take
+STOPS, STOPS_IN_EVALUATION, LIMITS = 30, 10, 10
+TOLD = f"steadyspike: {NAME} stopped; the same command goes on from runs/{NAME}/checkpoint.pt"
+#: Where whoever stops a run must be told how it goes on.
+WITHIN = ("in a batch", "evaluation within training", "writing a checkpoint")
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+@dataclass
+class Stops:
+    """What a number of stops has come to."""
+
+    tried: int = 0
+    held: int = 0
+    runs: int = 0
+    early: int = 0  # before there was anything to keep
+    slowest: float = 0.0
+    phases: Counter[str] = field(default_factory=Counter)
+
+
+def rows(
+    project: Project, expected: dict[str, bytes], seconds: float, work: Path, few: bool
+) -> Iterator[Row]:
+    """``expected`` is what the undisturbed run leaves, ``seconds`` how long its training takes."""
+    results = {name: raw for name, raw in expected.items() if _of_training(name)}
+    tries = (2, 1) if few else (STOPS, STOPS_IN_EVALUATION)
+    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C (SIGINT)")):
+        yield by_signal(project, results, seconds, work, number, name, *tries)
+    yield by_limit(project, results, seconds, work, 2 if few else LIMITS)
+
+
+def by_signal(
+    project: Project,
+    results: dict[str, bytes],
+    seconds: float,
+    work: Path,
+    number: signal.Signals,
+    name: str,
+    anywhere: int,
+    in_evaluation: int,
+) -> Row:
+    """Stop training by a signal, at random moments and in evaluation; finish; compare."""
+    numbers = random.Random(int(number))
+    moments: list[After | InPhase] = [
+        *(After(numbers.uniform(0, seconds)) for _ in range(anywhere)),
+        *(
+            InPhase(("evaluation within training",), numbers.uniform(0, seconds / 2))
+            for _ in range(in_evaluation)
+        ),
+    ]
+    numbers.shuffle(moments)
+    stops = Stops()
+    while moments:
+        fresh = project.fresh(work / f"{number.name}-{stops.runs}")
+        sound, tried = True, 0
+        while moments and sound:
+            done = stop(fresh, number, moments[-1], stops)
+            if done is None:  # training had ended: this moment is tried in the next run, or later
+                if not tried:
+                    moments[-1] = After(numbers.uniform(0, seconds))
+                break
+            sound, tried = done, tried + 1
+            moments.pop()
+        finish(fresh, results, stops, tried, sound)
+    return Row(
+        f"{name} during training: exit status {STATUS[number]} within {MOST_SECONDS:.0f} s and a "
+        "whole checkpoint; the same command goes on, and the run's files have the undisturbed "
+        "run's bytes",
+        stops.held,
+        stops.tried,
+        f"slowest {stops.slowest:.2f} s; {stops.early} in start-up, before there was anything to "
+        f"keep; {', '.join(f'{count} {phase}' for phase, count in stops.phases.most_common())}",
+        COMMAND,
+    )
+
+
+def stop(
+    project: Project, number: signal.Signals, moment: After | InPhase, stops: Stops
+) -> bool | None:
+    """Send a signal at a moment; whether all is as promised, or None if training had ended."""
+    before = project.checkpoint.read_bytes() if project.checkpoint.exists() else None
+    dump = project.root / "stack"
+    dump.unlink(missing_ok=True)
+    process = project.start("train", NAME, dump=dump)
+    if not moment.reached(process, project, dump):
+        _, err = process.communicate()
+        if process.returncode == 0:
+            return None
+        stops.tried += 1
+        return _failed(f"ended with {shell_status(process)} by itself: {err}")
+    phase = look(process, dump)
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate()
+    took = time.monotonic() - sent
+    status = shell_status(process)
+    if status == 0 and phase == OTHER and (project.run_folder / "timing.json").exists():
+        return None  # it was about to end
+    stops.tried += 1
+    stops.phases[phase] += 1
+    stops.slowest = max(stops.slowest, took)
+    if status != STATUS[number] or took > MOST_SECONDS:
+        return _failed(f"{number.name} {phase}: ended with {status} after {took:.1f} s: {err}")
+    if TOLD in err.splitlines():
+        if not is_whole(project.checkpoint) or project.checkpoint.read_bytes() == before:
+            return _failed(f"{number.name} {phase}: no new checkpoint")
+    elif phase in WITHIN:
+        return _failed(f"{number.name} {phase}: it does not tell how to go on: {err}")
+    elif before is not None and project.checkpoint.read_bytes() != before:
+        return _failed(f"{number.name} {phase}: the checkpoint was changed")
+    else:
+        stops.early += 1
+    if "Traceback" in err and "in main" in err:  # not while Python itself begins
+        return _failed(f"{number.name} {phase}: {err}")
+    return True
+
+
+def by_limit(
+    project: Project, results: dict[str, bytes], seconds: float, work: Path, tries: int
+) -> Row:
+    """Stop by ``--stop-after`` until training is through, with every limit there is room for."""
+    stops = Stops()
+    # Every whole second from where Python's start leaves some time to where half is trained.
+    began = time.monotonic()
+    project.fresh(work / "limit").run("train", NAME, "--stop-after", "0s")
+    shortest = math.ceil(time.monotonic() - began)
+    span = 1 + max(1, int(seconds / 2))
+    given = []
+    while stops.tried < tries:
+        fresh = project.fresh(work / f"limit-{stops.runs}")
+        sound, tried = True, 0
+        while sound and stops.tried < tries:
+            limit = shortest + stops.tried % span
+            began = time.monotonic()
+            status, err = fresh.run("train", NAME, "--stop-after", f"{limit}s")
+            if status == 0:
+                if not tried:  # the machine is faster by now
+                    shortest = max(0, shortest - 1)
+                break
+            given.append(limit)
+            took = time.monotonic() - began - limit
+            stops.tried += 1
+            tried += 1
+            stops.slowest = max(stops.slowest, took)
+            sound = status == 143 and took <= MOST_SECONDS and TOLD in err.splitlines()
+            if not sound or not is_whole(fresh.checkpoint):
+                sound = _failed(
+                    f"--stop-after {limit}s ended with {status} {took:.1f} s late: {err}"
+                )
+        finish(fresh, results, stops, tried, sound)
+    return Row(
+        f"`--stop-after TIME`: the same within {MOST_SECONDS:.0f} s of that time",
+        stops.held,
+        stops.tried,
+        f"limits of {min(given, default=0)} to {max(given, default=0)} s; the latest end came "
+        f"{stops.slowest:.2f} s after its limit",
+        COMMAND,
+    )
+
+
+def finish(
+    project: Project, results: dict[str, bytes], stops: Stops, tried: int, sound: bool
+) -> None:
+    """Train to the end and compare."""
+    stops.runs += 1
+    if not sound:
+        return
+    status, err = project.run("train", NAME)
+    different = differences(results, project.outcome("runs"))
+    if status or different:
+        fail(f"after {tried} stops: ended with {status}; not as undisturbed: {different}; {err}")
+        return
+    stops.held += tried
+
+
+def _of_training(name: str) -> bool:
+    later = ("metrics.json", "membranes.json")  # of evaluation
+    return name.startswith("runs/") and not name.endswith(later)
+
+
+def _failed(what: str) -> bool:
+    fail(what)
+    return False
