@@ -116,8 +116,8 @@ def test_they_are_told_on_the_page_and_in_every_form(pipeline: Path) -> None:
     for sentence in (SILENT, EXPLODING):
         assert sentence in training
         for table in ("table2", "table4"):
-            assert sentence in json.loads(files[f"{table}.json"])["notes"]
-            assert sentence in files[f"{table}.md"]
+            assert sentence in json.loads(files[f"{table}.json"])["caveats"]
+            assert f"**Caution:** {sentence}" in files[f"{table}.md"]
     rows = list(csv.DictReader(files["training.csv"].splitlines()))
     found = {
         (row["experiment"], int(row["epoch"])): (row["silent_layers"], row["exploding_layers"])
@@ -155,8 +155,8 @@ def test_runs_by_different_versions(pipeline: Path) -> None:
     )
     assert versions(named(read_pipeline(pipeline).runs)) == [expected]
     files = reports(pipeline)
-    assert expected in json.loads(files["table4.json"])["notes"]
-    assert expected in json.loads(files["table2.json"])["notes"]
+    assert expected in json.loads(files["table4.json"])["caveats"]
+    assert expected in json.loads(files["table2.json"])["caveats"]
     assert expected in read(pipeline / "out" / "index.html").text
 
 
@@ -187,19 +187,19 @@ def test_the_papers_tables_tell_it_where_it_holds(tmp_path: Path) -> None:
     samples.write_csv(home / "history.csv", rows)
     write_paper_report(pipelines, tmp_path / "out")
 
-    def notes(table: str) -> str:
-        return "\n".join(json.loads((tmp_path / "out" / f"{table}.json").read_text())["notes"])
+    def told(table: str) -> str:
+        return "\n".join(json.loads((tmp_path / "out" / f"{table}.json").read_text())["caveats"])
 
     mixed = (
         "More than one version of the code trained what stands here: cifar10/vggsnn-per_step by "
         f"{LATER[:12]}; cifar10/vggsnn-osr_ots by {CODE[:12]}."
     )
     silent = "imagenet/sew_resnet34-ots: not one spike in a whole epoch of training from layers.1"
-    assert mixed in notes("table4")
-    assert "More than one" not in notes("table1")
-    assert silent in notes("table2")
-    assert silent in notes("figure2b")
-    assert silent not in notes("table1")
+    assert mixed in told("table4")
+    assert "More than one" not in told("table1")
+    assert silent in told("table2")
+    assert silent in told("figure2b")
+    assert silent not in told("table1")
 
 
 # The table of where numbers come from

@@ -71,8 +71,8 @@ def table4(pipeline: Pipeline) -> Table:
             "Accuracy is top-1 on the test images. The last epoch's is the headline; the best "
             "epoch's is the highest test accuracy of any epoch, which is what the paper reports.",
             _whose(pipeline.runs, reported),
-            *caveats(named(pipeline.runs)),
         ],
+        caveats=caveats(named(pipeline.runs)),
         commands=_commands(pipeline),
     )
 
@@ -103,8 +103,8 @@ def table2(pipeline: Pipeline) -> Table:
             "The gross firing rate is the share of neurons that spike, over all spiking layers, "
             "time steps and test images.",
             _whose(pipeline.runs, reported),
-            *caveats(named(pipeline.runs)),
         ],
+        caveats=caveats(named(pipeline.runs)),
         commands=_commands(pipeline),
     )
 

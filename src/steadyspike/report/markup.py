@@ -75,6 +75,7 @@ def card_of_table(
         kind = ' class="quoted"' if source else ""
         body.append(f"<tr{kind}>{''.join(cells)}</tr>")
     notes = "".join(f'<p class="note">{prose(note)}</p>' for note in table.notes)
+    notes += "".join(f'<p class="caveat">{prose(caveat)}</p>' for caveat in table.caveats)
     return (
         f'<div class="card"><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{escape(table.title)}">\n<table>\n<caption><span>{escape(table.title)}</span></caption>\n'

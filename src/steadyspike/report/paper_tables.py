@@ -54,6 +54,7 @@ def table1(work: Reproduction) -> Table:
             "repository.",
             *work.remarks("table1"),
         ],
+        caveats=work.caveats("table1"),
         commands=work.missing("table1"),
     )
 
@@ -75,6 +76,7 @@ def table4(work: Reproduction) -> Table:
         columns=(_DATASET, _NETWORK, _METHOD, _DECAY, *_ACCURACIES),
         rows=rows,
         notes=[_ACCURACY_NOTE, *elsewhere, *work.remarks("table4")],
+        caveats=work.caveats("table4"),
         commands=work.missing("table4"),
     )
 
@@ -102,6 +104,7 @@ def table2(work: Reproduction) -> Table:
             "authors' own network.",
             *work.remarks("table2"),
         ],
+        caveats=work.caveats("table2"),
         commands=work.missing("table2"),
     )
 
@@ -132,6 +135,7 @@ def appendix_e(work: Reproduction) -> Table:
             f"{paper()['appendix_e']['fixed_threshold']['instead_of']:.2f} %{_live(work)}.",
             *work.remarks("appendix_e"),
         ],
+        caveats=work.caveats("appendix_e"),
         commands=work.missing("appendix_e"),
     )
 
@@ -192,6 +196,7 @@ def figure2b(work: Reproduction) -> Table:
         columns=[*columns, _EXPERIMENT],
         rows=rows,
         notes=work.remarks("figure2b"),
+        caveats=work.caveats("figure2b"),
         commands=work.missing("figure2b"),
     )
 

@@ -39,15 +39,15 @@ def provenance(runs: Sequence[Named], whole_names: bool = False) -> list[Table]:
     return [
         Table(
             name="provenance",
-            title="Where each number comes from",
+            title="SHA-256 sums of code, data, parameters and environment",
             columns=_COLUMNS,
             rows=rows,
             notes=[
-                "SHA-256 sums of the source files that trained and of those that measured, of the "
-                "data set's images and labels, of the experiment's parameters, and of what else "
-                "decides bits: versions of libraries, the device, the number of processes. Here "
-                "are the first 12 digits; the CSV and the JSON have all 64. Where two stand in one "
-                "cell, the run was resumed by the second.",
+                "Of the source files that trained and of those that measured; of the data set's "
+                "images and labels; of the experiment's parameters; and of what else decides bits: "
+                "versions of libraries, the device, the number of processes. Several in one cell "
+                "took part one after the other, as where a run was resumed by changed code. The CSV "
+                "and the JSON have all 64 digits, of which 12 are shown.",
             ],
         )
     ]

@@ -103,14 +103,18 @@ class Reproduction:
         return list(found.items())
 
     def remarks(self, place: str) -> list[str]:
-        """Sentences about experiments that were run, but unlike the paper's or with flaws."""
+        """Sentences about experiments that were run, but not as the paper has them."""
         done = {cell.run: cell for cell in cells() if cell.place == place and self.done(cell)}
         remarks = []
         for name, cell in done.items():
             differences = self._departures(cell)
             if differences:
                 remarks.append(f"{name} is not as in the paper: {', '.join(differences)}.")
-        return remarks + caveats(self.measured_runs(place))
+        return remarks
+
+    def caveats(self, place: str) -> list[str]:
+        """What a reader must know of a table's or figure's experiments to trust their numbers."""
+        return caveats(self.measured_runs(place))
 
     def outdated(self, cell: Cell) -> bool:
         """Whether a cell was run with other parameters than params.yaml has now."""

@@ -81,13 +81,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns. `notes` are plain sentences; `commands` fill in what was not run."""
+    """Rows under columns.
+
+    `notes` are plain sentences, and so are `caveats`, without which a reader would trust the
+    numbers too much; `commands` fill in what was not run.
+    """
 
     name: str
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Value]]
     notes: Sequence[str] = ()
+    caveats: Sequence[str] = ()
     commands: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -109,7 +114,7 @@ class Table:
         return out.getvalue()
 
     def to_json(self) -> str:
-        """Title, columns, rows as mappings from key to value, notes and commands."""
+        """Title, columns, rows as mappings from key to value, notes, caveats and commands."""
         content = {
             "name": self.name,
             "title": self.title,
@@ -123,12 +128,13 @@ class Table:
                 for row in self.rows
             ],
             "notes": list(self.notes),
+            "caveats": list(self.caveats),
             "commands": list(self.commands),
         }
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def to_markdown(self) -> str:
-        """A heading, the table as GitHub renders it, the notes, and the commands as a block."""
+        """A heading, the table as GitHub renders it, notes, caveats, and commands as a block."""
         lines = [f"# {_escape(self.title)}", ""]
         lines.append(_row([_escape(column.header) for column in self.columns]))
         lines.append(_row(["---:" if column.numeric else "---" for column in self.columns]))
@@ -137,6 +143,8 @@ class Table:
             lines.append(_row([_cell(column, value) for column, value in cells]))
         for note in self.notes:
             lines += ["", _escape(note)]
+        for caveat in self.caveats:
+            lines += ["", f"**Caution:** {_escape(caveat)}"]
         if self.commands:
             lines += ["", "To fill in what was not run:", ""]
             lines += [f"    {command}" for command in self.commands]
