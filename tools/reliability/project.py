@@ -86,10 +86,11 @@ class Project:
         ).stdout.strip()
 
     def environment(self, dump: Path | None = None) -> dict[str, str]:
-        own = {**os.environ, "PYTHONPATH": str(self.source), **self.more}
+        own = {**os.environ, "PYTHONPATH": str(self.source)}
         # A user's own Python keeps what it has compiled; without, every start would take 3 s more.
         own.pop("PYTHONDONTWRITEBYTECODE", None)
-        own["PYTHONPYCACHEPREFIX"] = str(self.source.parent / "pycache")
+        own.setdefault("PYTHONPYCACHEPREFIX", str(self.source.parent / "pycache"))
+        own |= self.more
         if dump is not None:
             own["PYTHONPATH"] = f"{Path(__file__).parent / 'stack'}:{self.source}"
             own["STACK_DUMP"] = str(dump)
