@@ -41,7 +41,7 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
     numbers = random.Random(SEED)
     exact = make_project(work, "exact", **EXACT)
     whole = trained(exact, work / "exact-whole")
-    tries = 1 if few else 3
+    tries = 1 if few else 2
     changes = [
         Change(f"{a} to {b}", training(ranks=a), training(ranks=b))
         for a, b in (RANKS[:1] if few else RANKS)
