@@ -58,6 +58,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def read_at_most(path: Path, limit: int) -> bytes:
+    """A whole file of at most ``limit`` bytes.
+
+    Raises UserError for a larger one, of which no more is read; OSError as ``open`` does.
+    """
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UserError(f"{path}: too large; expected at most {limit:,} bytes")
+    return content
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Writes a whole file, text as UTF-8 with its line ends as they are; errors as `atomic_path`"""
     raw = content.encode() if isinstance(content, str) else content

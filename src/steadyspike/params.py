@@ -8,13 +8,29 @@ from typing import Any
 import yaml
 
 from steadyspike.errors import UserError
+from steadyspike.files import read_at_most
 
 #: More values than any params.yaml has; aliases of aliases could otherwise stand for billions.
 MOST_VALUES = 10_000
+MOST_BYTES = 1 << 20
+DEEPEST = 20
+LONGEST_NUMBER = 100  # characters
 
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 floats (``5e-4``, which YAML 1.1 reads as text), no key given twice, no bombs."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.depth == DEEPEST:
+            raise yaml.YAMLError(f"nested too deep; expected at most {DEEPEST} levels")
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
@@ -24,6 +40,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
+            if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+                raise ValueError
             value = super().construct_object(node, deep)
             if isinstance(value, int) and abs(value) >= 2**64:
                 raise ValueError
@@ -42,6 +60,9 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.YAMLError(f"line {line}: the key '{key}' is given twice")
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def _values(node: yaml.Node, known: dict[int, int | None]) -> int:
@@ -69,7 +90,7 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: Path) -> Any:
     """The document in ``path``; UserError if it cannot be read or is no YAML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_at_most(path, MOST_BYTES).decode()
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -98,16 +119,18 @@ def read_params(path: Path) -> dict[str, dict[str, Any]]:
     defaults = document.get("defaults")
     defaults = {} if defaults is None else defaults
     if not isinstance(defaults, dict):
-        raise UserError(f"{path}: defaults: expected a mapping, got {defaults!r}")
+        raise UserError(f"{path}: defaults: expected a mapping, got {reprlib.repr(defaults)}")
     merged = {}
     for name, overrides in document["experiments"].items():
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
             raise UserError(
                 f"{path}: experiments.{name}: a name is made of letters, digits, '_', '-' and '.'"
             )
         overrides = {} if overrides is None else overrides
         if not isinstance(overrides, dict):
-            raise UserError(f"{path}: experiments.{name}: expected a mapping, got {overrides!r}")
+            raise UserError(
+                f"{path}: experiments.{name}: expected a mapping, got {reprlib.repr(overrides)}"
+            )
         merged[name] = merge(defaults, overrides)
     return merged
 

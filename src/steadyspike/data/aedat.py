@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from steadyspike.data.events import SIDE, Events
 from steadyspike.errors import UserError
+from steadyspike.files import read_at_most
 
+LARGEST = 1 << 28  # bytes of a recording, which needs five times as many in memory
 HEADER_ENDS = (b"end-header", b"end of ascii header")
 
 EVENT_BYTES = 8
@@ -112,7 +114,7 @@ def _polarity_events(
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_at_most(path, LARGEST)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 

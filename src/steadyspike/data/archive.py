@@ -1,7 +1,6 @@
 """Archives: checked by the MD5 that their publishers give, and extracted without trust."""
 
 import hashlib
-import lzma
 import shutil
 import stat
 import tarfile
@@ -14,20 +13,21 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from steadyspike.data.manifest import FileSum
+from steadyspike.data.unpacked import LARGEST_READ, Unpacked
 from steadyspike.errors import UserError
 from steadyspike.files import is_disk_full
 
-CHUNK = 1 << 20
+CHUNK = LARGEST_READ
 LIMIT = 64 << 30  # bytes, and
 MEMBERS = 1 << 20  # files and folders: more than any data set's archive holds
 BROKEN = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
-    lzma.LZMAError,
     EOFError,
     NotImplementedError,  # a compression that Python lacks
     ValueError,  # sizes that are no numbers
+    RecursionError,  # a header for a header for a header
 )
 
 
@@ -114,7 +114,7 @@ class _Member:
 
 def _extract(archive: Path, folder: Path, limit: int) -> None:
     left = limit
-    for count, member in enumerate(_members(archive)):
+    for count, member in enumerate(_members(archive, limit)):
         where = f"{archive}: {member.name!r}"
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or set(member.name) & {"\\", "\0"}:
@@ -159,17 +159,20 @@ def _pieces(member: _Member, archive: Path) -> Iterator[bytes]:
         raise UserError(f"{archive}: truncated or altered ({error})") from error
 
 
-def _members(archive: Path) -> Iterator[_Member]:
+def _members(archive: Path, limit: int = LIMIT) -> Iterator[_Member]:
     """What an archive lists, to be opened while it is iterated over."""
     try:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as opened:
                 yield from (_zip_member(opened, info, archive) for info in opened.infolist())
         else:
-            with tarfile.open(archive) as opened_tar:
+            with (
+                Unpacked(archive, limit) as unpacked,
+                tarfile.open(fileobj=unpacked, mode="r:") as opened_tar,
+            ):
                 yield from (_tar_member(opened_tar, info) for info in opened_tar)
                 # Up to the end, where compression keeps the sum of all.
-                while opened_tar.fileobj and opened_tar.fileobj.read(CHUNK):
+                while unpacked.read(CHUNK):
                     pass
     except BROKEN as error:
         reason = " ".join(str(error).split())

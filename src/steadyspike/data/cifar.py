@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning multiple layers of features", 2009)."""
 
 import hashlib
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -155,7 +156,7 @@ def _batch(kind: Cifar, table: dict[bytes, Any], path: Path) -> Batch:
         if type(label) is not int or not 0 <= label < kind.classes:
             raise UserError(
                 f"{path}: {kind.labels_key}: expected labels of 0 to {kind.classes - 1},"
-                f" found {label!r}"
+                f" found {reprlib.repr(label)}"
             )
     return images, labels
 

@@ -259,8 +259,9 @@ class ClipStore:
 
     def _array(self, path: Path, mapped: bool) -> NDArray[Any]:
         try:
-            array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
-            return array
+            # Mapped in any case: a header may promise more than there is memory for.
+            array: NDArray[Any] = np.load(path, mmap_mode="r")
+            return array if mapped else np.array(array)
         except FileNotFoundError as error:
             raise UserError(f"{path}: missing; {self.get}") from error
         except (OSError, ValueError, EOFError) as error:

@@ -13,6 +13,7 @@ from steadyspike.data.clips import SPLITS, Clip, ClipStore, write_clips
 from steadyspike.data.dataset import Dataset, Source, fetched_root
 from steadyspike.data.events import integrate
 from steadyspike.errors import UserError
+from steadyspike.files import read_at_most
 
 NAME = "dvs_gesture"
 STEPS = 20
@@ -39,6 +40,8 @@ MEAN, STD = (0.0, 0.0), (1 / 255, 1 / 255)
 URL = "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8/folder/50167556794"
 ARCHIVE = "DvsGesture.tar.gz"
 MD5 = "8a5c71fb11e24e5ca5b11866ca6c00a1"  # as SpikingJelly and tonic list it
+ARCHIVE_LIMIT = 16 << 30  # bytes that it unpacks to, at most
+LARGEST_TEXT = 1 << 20  # bytes of a file of labels or names
 LABEL_COLUMNS = ["class", "startTime_usec", "endTime_usec"]
 
 
@@ -58,7 +61,7 @@ def read_labels(path: Path) -> list[Label]:
     Intervals may overlap: some published ones do. Raises UserError that names file and line.
     """
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        rows = list(csv.reader(read_at_most(path, LARGEST_TEXT).decode().splitlines()))
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; expected the labels of a recording") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -99,7 +102,7 @@ def read_split(folder: Path, split: str) -> list[_Sample]:
     """
     path = folder / f"trials_to_{split}.txt"
     try:
-        names = path.read_text(encoding="utf-8").split()
+        names = read_at_most(path, LARGEST_TEXT).decode().split()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     if not names or len(set(names)) < len(names):
@@ -158,7 +161,7 @@ def fetch(root: Path | None, *, md5: str = MD5) -> Path:
     source = check_md5(archive, md5, f"download it again from {URL}")
     seen = {"events": 0, "invalid_events": 0}
     store.begin()
-    with extracted(archive) as folder:
+    with extracted(archive, ARCHIVE_LIMIT) as folder:
         splits = {split: read_split(folder / "DvsGesture", split) for split in SPLITS}
         labels = {split: [s.label.label for s in samples] for split, samples in splits.items()}
         write_clips(store.folder, STEPS, labels, _clips(splits, seen))

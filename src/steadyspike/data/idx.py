@@ -16,6 +16,7 @@ from steadyspike.files import write_atomically
 UNSIGNED_BYTE = 0x08
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
+LARGEST = 1 << 26  # bytes of values; the largest file of the family here has 47,040,000
 
 
 def encode_idx(array: NDArray[np.uint8]) -> bytes:
@@ -68,12 +69,13 @@ def _read(stream: IO[bytes] | gzip.GzipFile, path: Path) -> NDArray[np.uint8]:
         raise UserError(f"{path}: truncated; expected {rank} sizes in the IDX header")
     shape = struct.unpack(f">{rank}I", sizes)
     expected = math.prod(shape)
+    what = "x".join(map(str, shape))
+    if expected > LARGEST:
+        raise UserError(f"{path}: too large; expected at most {LARGEST:,} bytes, not {what}")
     values = bytearray()
-    # By the chunk: an altered header may promise more than there is memory for. One byte past
-    # the end is asked for, which also makes gzip check its own sum.
+    # One byte past the end is asked for, which also makes gzip check its own sum.
     while piece := stream.read(min(CHUNK, expected + 1 - len(values))):
         values += piece
-    what = "x".join(map(str, shape))
     if len(values) < expected:
         raise UserError(f"{path}: truncated; expected {expected} bytes ({what}), got {len(values)}")
     if len(values) > expected:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from steadyspike.errors import UserError
-from steadyspike.files import write_atomically
+from steadyspike.files import read_at_most, write_atomically
+
+LARGEST = 1 << 22  # bytes: a thousand times what any has
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
 def read_manifest(path: Path, remedy: str) -> dict[str, Any]:
     """Reads a manifest and checks its form. Raises UserError that names file, key and remedy."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_at_most(path, LARGEST).decode())
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; {remedy}") from error
     except OSError as error:
@@ -70,7 +72,7 @@ def read_manifest(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise UserError(f"{path}: altered; expected a table under the key files; {remedy}")
     for name, entry in manifest["files"].items():
-        if Path(name).name != name or name in ("", ".", ".."):
+        if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
             raise UserError(f"{path}: files: {name!r} is not the plain name of a file; {remedy}")
         if (
             not isinstance(entry, dict)

@@ -6,6 +6,7 @@ Each tar file is walked once for where its images lie; from then on any image is
 import os
 import re
 import tarfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ def read_index(paths: Sequence[Path], classes: int, cache: Path) -> ShardIndex:
     fields = list(ShardIndex.__dataclass_fields__)
     try:
         with np.load(cache, allow_pickle=False) as known:
+            if not _is_stored(known.zip):
+                raise ValueError
             same = np.array_equal(known["shard_names"], names)
             same = same and np.array_equal(known["shard_marks"], marks)
             if same and int(known["classes"]) == classes:
@@ -100,6 +103,11 @@ def read_index(paths: Sequence[Path], classes: int, cache: Path) -> ShardIndex:
     except UserError:
         pass  # a data set may lie where nobody may write; walking takes minutes, no more
     return index
+
+
+def _is_stored(archive: zipfile.ZipFile) -> bool:
+    """Whether nothing in it unpacks to more than it takes up."""
+    return all(info.file_size == info.compress_size for info in archive.infolist())
 
 
 class _Sample(NamedTuple):

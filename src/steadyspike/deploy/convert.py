@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import nn
 
-from steadyspike.deploy.released import load_released, released_shapes
+from steadyspike.deploy.released import check_released, load_released, released_shapes
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 from steadyspike.models import build
@@ -31,7 +32,11 @@ def import_released(checkpoint: Path, name: str, out: Path) -> nn.Module:
             written.
     """
     shapes = released_shapes(checkpoint)
-    model = build(name, **_options(checkpoint, name, shapes))
+    options = _options(checkpoint, name, shapes)
+    # Without memory first: odd shapes may ask for more of it than the file has bytes.
+    with torch.device("meta"):
+        check_released(checkpoint, build(name, **options))
+    model = build(name, **options)
     load_released(checkpoint, model)
     state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     write_atomically(out, safetensors.torch.save(state))
@@ -57,6 +62,6 @@ def _options(path: Path, name: str, shapes: dict[str, tuple[int, ...]]) -> dict[
 
 def _shape(path: Path, name: str, shapes: dict[str, tuple[int, ...]], key: str) -> tuple[int, ...]:
     shape = shapes.get(key, ())
-    if len(shape) < 2:
+    if len(shape) < 2 or 0 in shape:
         raise UserError(f"{path}: not a checkpoint of {name}: {key} is missing or misshaped")
     return shape

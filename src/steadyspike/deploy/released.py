@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steadyspike.deploy.plain_checkpoint import check_checkpoint
 from steadyspike.errors import UserError
 from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
 from steadyspike.norm import BatchNorm
@@ -94,16 +95,18 @@ def load_released(path: str | Path, model: nn.Module) -> None:
             "checkpoints are not those of the framework's batch norm"
         )
     net = _read(path)
+    names = _matching_names(path, model, net)
     ours = model.state_dict()
-    names = {name: _released_name(name, model) for name in ours if not name.endswith(_OWN)}
-    problems = _problems(net, {released: ours[name] for name, released in names.items()})
-    if problems:
-        raise UserError(f"{path}: not a checkpoint of this {type(model).__name__}: {problems}")
     state: dict[str, Tensor] = {name: net[released] for name, released in names.items()}
     for name in ours.keys() - names.keys():
         # No fallbacks so far, and thresholds (T,) of no step
         state[name] = torch.zeros_like(ours[name]) if ours[name].dim() == 0 else ours[name][:0]
     model.load_state_dict(state)
+
+
+def check_released(path: str | Path, model: nn.Module) -> None:
+    """Raises UserError as `load_released` does; ``model`` may lie on the device "meta"."""
+    _matching_names(path, model, _read(path))
 
 
 def released_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
@@ -115,6 +118,7 @@ def released_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
 def _read(path: str | Path) -> dict[str, Any]:
     """The ``net`` of a checkpoint, without running any code that the file may hold."""
     try:
+        check_checkpoint(Path(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd files; what is wrong with them is told below
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -123,12 +127,27 @@ def _read(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # what a broken file raises depends on where it is broken
         raise UserError(
             f"{path}: expected a PyTorch checkpoint of plain tensors, but it cannot be read "
-            f"({type(error).__name__})"
+            f"({_reason(error)})"
         ) from error
     net = checkpoint.get("net") if isinstance(checkpoint, dict) else None
     if not isinstance(net, dict):
         raise UserError(f"{path}: net: expected a dict with the state dict under this key")
     return {str(key): value for key, value in net.items() if not str(key).endswith(".run_th")}
+
+
+def _matching_names(path: str | Path, model: nn.Module, net: dict[str, Any]) -> dict[str, str]:
+    """The released name of each of our tensors; UserError unless ``net`` has just these."""
+    ours = model.state_dict()
+    names = {name: _released_name(name, model) for name in ours if not name.endswith(_OWN)}
+    problems = _problems(net, {released: ours[name] for name, released in names.items()})
+    if problems:
+        raise UserError(f"{path}: not a checkpoint of this {type(model).__name__}: {problems}")
+    return names
+
+
+def _reason(error: Exception) -> str:
+    """Ours in words, PyTorch's by its kind: it explains itself at length."""
+    return str(error) if isinstance(error, ValueError) else type(error).__name__
 
 
 def _released_name(name: str, model: nn.Module) -> str:
