@@ -17,6 +17,7 @@ for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL UV_DEFAULT_INDEX UV_INDEX UV_I
         docker image inspect --format '{{json .Config}}' "$STEADYSPIKE_IMAGE")" ||
         fail "the image tells the value of $variable"
 done
+"$root/tools/sbom.sh" "$STEADYSPIKE_IMAGE" "$folder/sbom.json" || fail "no bill of materials"
 # Without a checkout too: the image's own copy.
 docker run --rm --network none "$STEADYSPIKE_IMAGE" steadyspike train --help > /dev/null ||
     fail "the image's own copy of the source does not run"
