@@ -46,8 +46,8 @@ def provenance(runs: Sequence[Named], whole_names: bool = False) -> list[Table]:
                 "Of the source files that trained and of those that measured; of the data set's "
                 "images and labels; of the experiment's parameters; and of what else decides bits: "
                 "versions of libraries, the device, the number of processes. Several in one cell "
-                "took part one after the other, as where a run was resumed by changed code. The CSV "
-                "and the JSON have all 64 digits, of which 12 are shown.",
+                "took part one after the other, as where a run was resumed by changed code. CSV "
+                "and JSON have all 64 digits, of which 12 are shown.",
             ],
         )
     ]
