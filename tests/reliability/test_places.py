@@ -63,6 +63,8 @@ def _gradient(function: object, *shape: int) -> None:
             {"_adaptive_avg_pool2d_backward"},
         ),
         (lambda: torch.rand(9).median(0), {"median"}),
+        (lambda: torch.tensor([1, 2]).bincount(torch.rand(2)), {"bincount"}),
+        (lambda: torch.tensor([1, 2]).bincount(), set()),
         (lambda: torch.rand(3).sqrt(), {"sqrt"}),
         (lambda: torch.rand(3) ** 0.5, {"sqrt"}),
         (lambda: torch.rand(3) ** 2, set()),

@@ -1,12 +1,13 @@
 """The operators of torch that an experiment calls, and those whose bits are not settled.
 
-A `TorchDispatchMode` notes what one batch of training, one of testing and a step of the optimizer
+A `TorchDispatchMode` notes what one batch of training, a step of the optimizer and the evaluation
 call on a small twin of the experiment, with the fused kernels and without. Which operators a
 network calls depends on its options, not on its widths or its device.
 """
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from steadyspike import kernels
 from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
+from steadyspike.evaluate.accuracy import Presentation, evaluate
+from steadyspike.evaluate.membranes import Membranes
+from steadyspike.evaluate.rates import FiringRates
 from steadyspike.experiment import Experiment, load_experiments
 from steadyspike.train.loop import Trainer
 
@@ -85,8 +89,12 @@ class Calls(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = func._schema.name.partition("::")[2]
-        half = name in ("pow", "pow_") and len(args) > 1 and args[1] in (0.5, -0.5)
-        self.names.add("sqrt" if half and not isinstance(args[1], Tensor) else name)
+        second = args[1] if len(args) > 1 else None
+        if name in ("pow", "pow_") and not isinstance(second, Tensor) and second in (0.5, -0.5):
+            name = "sqrt"
+        if name == "bincount" and second is None and (kwargs or {}).get("weights") is None:
+            name = "bincount of ones"  # whole numbers, the same in any order
+        self.names.add(name)
         return func(*args, **(kwargs or {}))
 
 
@@ -162,3 +170,10 @@ def _one_batch(experiment: Experiment, dataset: Dataset) -> None:
     for _ in trainer.run_epoch():
         pass
     trainer.finish_epoch()
+    how = Presentation.of(experiment)
+    rates = FiringRates(trainer.model, how.steps)
+    membranes = Membranes(trainer.model, how.steps)
+    with rates.counted(), membranes.observed():
+        evaluate(trainer.model, dataset, replace(how, still=False))
+    rates.gross()
+    membranes.summary()
