@@ -128,7 +128,7 @@ def check_out(work: Path, place: Place, repository: Path = REPOSITORY) -> Path:
 
 def environment(work: Path, root: Path, place: Place) -> dict[str, str]:
     """That of somebody who has set up the checkout ``root``, in that place."""
-    home = work / f"home of {place.user}"
+    home = work / ("home" if place.user is None else f"home of {place.user}")
     home.mkdir(exist_ok=True)
     if place.user is not None:
         os.chown(home, place.user, place.user)
