@@ -24,7 +24,9 @@ PHASES = (
     (r"files\.py.*report/write\.py", "writing the report"),
     (r"report/write\.py.* in write_report", "report"),
 )
-PATIENCE = 0.05  # seconds that a dump may take; a process that has just begun gives none
+PATIENCE = 3.0  # seconds that a dump may take where others want the processor
+#: Of a whole dump: where Python begins, no call at all, or more than are shown.
+LAST_LINES = ("in _run_module_as_main\n", "<no Python frame>\n", "  ...\n")
 
 
 def phase_of(stack: str) -> str:
@@ -35,16 +37,27 @@ def phase_of(stack: str) -> str:
 
 def look(process: "subprocess.Popen[str]", dump: Path) -> str:
     """The phase that a process is in; it runs on."""
+    if not _answers(process.pid):
+        return OTHER
     before = _size(dump)
     process.send_signal(signal.SIGUSR1)
     end = time.monotonic() + PATIENCE
-    seen = before
-    while time.monotonic() < end:
-        if _size(dump) == seen != before:  # it has grown, and grows no more
-            return phase_of(dump.read_text()[before:])
-        seen = _size(dump)
+    while time.monotonic() < end and process.poll() is None:
+        stack = dump.read_text()[before:]
+        if stack.endswith(LAST_LINES):
+            return phase_of(stack)
         time.sleep(0.0005)
-    return OTHER
+    return phase_of(dump.read_text()[before:])
+
+
+def _answers(pid: int) -> bool:
+    """Whether a process has a handler for SIGUSR1; at first, and at its end, it has none."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1)
 
 
 def _size(path: Path) -> int:
