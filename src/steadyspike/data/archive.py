@@ -117,7 +117,12 @@ def _extract(archive: Path, folder: Path, limit: int) -> None:
     for count, member in enumerate(_members(archive, limit)):
         where = f"{archive}: {member.name!r}"
         path = PurePosixPath(member.name)
-        if path.is_absolute() or ".." in path.parts or set(member.name) & {"\\", "\0"}:
+        if (
+            not path.name
+            or path.is_absolute()
+            or ".." in path.parts
+            or set(member.name) & {"\\", "\0"}
+        ):
             raise UserError(f"{where}: expected a path inside the archive's folder")
         if not (member.is_file or member.is_folder):
             raise UserError(f"{where}: expected a plain file or a folder, found a link or device")
@@ -184,9 +189,12 @@ def _members(archive: Path, limit: int = LIMIT) -> Iterator[_Member]:
 def _zip_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path) -> _Member:
     if info.flag_bits & 1:
         raise UserError(f"{archive}: {info.filename!r}: expected no encryption")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(f"{archive}: {info.filename!r}: expected it stored or deflated")
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
-    folder = info.is_dir() and kind in (0, stat.S_IFDIR)
-    plain = not info.is_dir() and kind in (0, stat.S_IFREG)
+    is_folder = info.filename.endswith("/")  # info.is_dir() looks for a last letter in any case
+    folder = is_folder and kind in (0, stat.S_IFDIR)
+    plain = not is_folder and kind in (0, stat.S_IFREG)
     return _Member(info.filename, info.file_size, plain, folder, lambda: opened.open(info))
 
 

@@ -264,5 +264,5 @@ class ClipStore:
             return array if mapped else np.array(array)
         except FileNotFoundError as error:
             raise UserError(f"{path}: missing; {self.get}") from error
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a damaged file may raise almost anything
             raise UserError(f"{path}: altered; expected a .npy file; {self.again}") from error

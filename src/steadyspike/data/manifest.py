@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from steadyspike.errors import UserError
 from steadyspike.files import read_at_most, write_atomically
 
 LARGEST = 1 << 22  # bytes: a thousand times what any has
+LONGEST_NAME = 255  # bytes, of a file system's
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ def read_manifest(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise UserError(f"{path}: altered; expected a table under the key files; {remedy}")
     for name, entry in manifest["files"].items():
-        if Path(name).name != name or name in ("", ".", "..") or not name.isprintable():
-            raise UserError(f"{path}: files: {name!r} is not the plain name of a file; {remedy}")
+        if not _is_plain_name(name):
+            shown = reprlib.repr(name)
+            raise UserError(f"{path}: files: {shown} is not the plain name of a file; {remedy}")
         if (
             not isinstance(entry, dict)
             or not isinstance(entry.get("sha256"), str)
@@ -81,6 +84,11 @@ def read_manifest(path: Path, remedy: str) -> dict[str, Any]:
         ):
             raise UserError(f"{path}: files: {name}: expected sha256 and size; {remedy}")
     return manifest
+
+
+def _is_plain_name(name: str) -> bool:
+    plain = Path(name).name == name and name not in ("", ".", "..") and name.isprintable()
+    return plain and len(name.encode()) <= LONGEST_NAME
 
 
 def verify_folder(folder: Path, remedy: str, manifest: str = "manifest.json") -> dict[str, Any]:

@@ -12,10 +12,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from steadyspike.errors import UserError
 from steadyspike.experiment import Experiment, load_experiments
+from steadyspike.files import read_at_most
 from steadyspike.report.methods import Method, method_of
 from steadyspike.report.paper import architecture_name
 from steadyspike.report.records import Digests, Epoch, Membranes, Memory, Metrics, printable
 
+#: Bytes of a file of measurements; the longest has thousands.
+LARGEST = 1 << 22
 T = TypeVar("T")
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -208,10 +211,13 @@ def _read_rows(path: Path, row: type[Row]) -> tuple[Row, ...] | None:
     if text is None:
         return None
     reader = csv.DictReader(text.splitlines())
-    missing = sorted(set(row.model_fields) - set(reader.fieldnames or ()))
-    if missing:
-        raise UserError(f"{path}: {missing[0]}: expected a column of this name")
-    rows = tuple(_check(row, cells, path, f"line {reader.line_num}, ") for cells in reader)
+    try:
+        missing = sorted(set(row.model_fields) - set(reader.fieldnames or ()))
+        if missing:
+            raise UserError(f"{path}: {missing[0]}: expected a column of this name")
+        rows = tuple(_check(row, cells, path, f"line {reader.line_num}, ") for cells in reader)
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num}: no CSV: {_one_line(error)}") from None
     if not rows:
         raise UserError(f"{path}: expected at least one row below the header")
     return rows
@@ -227,7 +233,7 @@ def _read_json(path: Path) -> Any:
 
     try:
         data = json.loads(text, parse_constant=refuse)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of too many digits
         raise UserError(f"{path}: not JSON: {_one_line(error)}") from None
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping")
@@ -237,7 +243,7 @@ def _read_json(path: Path) -> Any:
 def _read_text(path: Path) -> str | None:
     """The file's text, or None if there is no such file."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_at_most(path, LARGEST).decode()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -249,7 +255,7 @@ def _check(kind: type[T], data: Any, path: Path, prefix: str = "") -> T:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = prefix + ".".join(str(part) for part in first["loc"])
+        key = prefix + _one_line(".".join(str(part) for part in first["loc"]))
         raise UserError(f"{path}: {key}: {_one_line(first['msg'])}") from None
 
 
