@@ -1,0 +1,304 @@
+"""Small valid files in the formats that are read here, as their publishers or we write them."""
+
+import gzip
+import hashlib
+import io
+import json
+import pickle
+import struct
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from types import BuiltinFunctionType
+from typing import Any, ClassVar
+
+SHA256 = hashlib.sha256(b"").hexdigest()
+EXPERIMENT = "a"
+CLASSES = 10  # of CIFAR-10
+
+#: All keys that there must be, as short as YAML allows: it is read many times.
+PARAMS = {
+    "defaults": {
+        "seeds": [0],
+        "device": "cpu",
+        "dataset": {"name": "embedded", "augmentation": "none"},
+        "model": {
+            **{"name": "vggsnn", "widths": [4, "P"], "norm": "osr", "stabilize_threshold": True},
+            **{"online": True, "reset": "zero", "tau": 2.0, "v_threshold": 1.0},
+            **{"surrogate_slope": 4.0, "dropout": 0.0, "inference_threshold": "live"},
+            "fallback_ratio": 20.0,
+        },
+        "training": {
+            **{"epochs": 4, "batch": 25, "steps": 4, "chunk": 4, "learning_rate": 0.1},
+            **{"momentum": 0.9, "weight_decay": 5e-4, "mse_weight": 0.05, "precision": "float32"},
+        },
+        "evaluation": {"batch": 100, "steps": 4},
+    },
+    "experiments": {EXPERIMENT: {}},
+}
+
+
+def params() -> list[bytes]:
+    """Whole, in few words, and what YAML has beside that."""
+    return [
+        json.dumps(PARAMS).encode(),
+        b"defaults: &d\n  seeds: [0, 1]\n  model: {tau: 2.0}\nexperiments:\n  a: {}\n  b: *d\n",
+        b"experiments: {a: {<<: {x: 1}, y: 5e-4, z: 2024-01-02, w: 0x1F, v: 1:30}}",
+        b'experiments:\n- "\\u0041"\n- |\n  text\n- ? {k}\n  : v\n--- #\n...\n',
+    ]
+
+
+class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
+    """Writes what cPickle of Python 2 wrote: strings without an encoding, NumPy's old names."""
+
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+
+    def save_string(self, text: str | bytes) -> None:
+        raw = text.encode("latin1") if isinstance(text, str) else text
+        if len(raw) < 256:
+            self.write(pickle.SHORT_BINSTRING + bytes([len(raw)]) + raw)
+        else:
+            self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
+        self.memoize(text)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+    def save_global(self, thing: Any, name: str | None = None) -> None:
+        module = thing.__module__.replace("numpy._core", "numpy.core")
+        self.write(pickle.GLOBAL + f"{module}\n{name or thing.__qualname__}\n".encode())
+        self.memoize(thing)
+
+    dispatch[BuiltinFunctionType] = dispatch[type] = save_global
+
+
+def cifar() -> list[bytes]:
+    """A batch of one image, and the names of the classes."""
+    import numpy as np
+
+    image = np.arange(3072, dtype=np.uint8).reshape(1, 3072)
+    batch = {"batch_label": "one", "labels": [7], "data": image, "filenames": ["a.png"]}
+    names = {"label_names": [f"class {n}" for n in range(CLASSES)], "num_vis": 3072}
+    pickled = []
+    for table in (batch, names):
+        out = io.BytesIO()
+        Python2Pickler(out, protocol=2).dump(table)
+        pickled.append(out.getvalue())
+    return [*pickled, pickle.dumps({b"labels": [1]}, protocol=0)]
+
+
+def idx() -> list[bytes]:
+    """Images and labels of the MNIST family, in gzip and without."""
+    images = struct.pack(">HBB3I", 0, 8, 3, 2, 3, 4) + bytes(range(24))
+    labels = struct.pack(">HBBI", 0, 8, 1, 2) + b"\1\2"
+    return [images, labels, gzip.compress(images, mtime=0), gzip.compress(labels, mtime=0)]
+
+
+def aedat2() -> list[bytes]:
+    """Three events of CIFAR10-DVS."""
+    head = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
+    events = b"".join(struct.pack(">II", y << 8 | x << 1 | y & 1, 9) for x, y in ((1, 2), (127, 0)))
+    return [head + events, head + b"#End Of ASCII Header\r\n" + events]
+
+
+def aedat3() -> list[bytes]:
+    """Two packets of DVS128 Gesture, one of another kind between them."""
+    head = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+    event = struct.pack("<II", 5 << 17 | 6 << 2 | 3, 1000)
+    packet = struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, 1, 1, 1) + event
+    other = struct.pack("<hhiiiiii", 2, 1, 12, 4, 0, 1, 0, 0) + bytes(12)
+    late = struct.pack("<hhiiiiii", 1, 1, 8, 4, 3, 2, 1, 1) + event + bytes(8)
+    return [head + packet, head + packet + other + late]
+
+
+def gesture_labels() -> list[bytes]:
+    """Labels of a recording, and the list of recordings."""
+    rows = "class,startTime_usec,endTime_usec\n1,100,200\n11,150,400\n"
+    return [rows.encode(), b"user01_lab.aedat\nuser02_lab.aedat\n"]
+
+
+def manifest() -> list[bytes]:
+    entry = {"sha256": SHA256, "size": 0}
+    return [
+        json.dumps({"name": "a", "counts": {"train": 1}, "files": {"data.gz": entry}}).encode(),
+        json.dumps({"files": {}, "steps": 10}).encode(),
+    ]
+
+
+MEMBERS: Mapping[str, bytes] = {"set/a.bin": bytes(200), "set/deep/b": b"", "c": b"see"}
+
+
+def tar_of(members: Mapping[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:", format=form) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()[: -(18 * tarfile.BLOCKSIZE)] if len(members) else out.getvalue()
+
+
+def tar() -> list[bytes]:
+    long = {"x" * 120 + "é": b"1"}
+    plain = tar_of(MEMBERS)
+    return [
+        plain,
+        gzip.compress(plain, mtime=0),
+        tar_of(long, tarfile.PAX_FORMAT),
+        tar_of(long, tarfile.GNU_FORMAT),
+    ]
+
+
+def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+    return out.getvalue()
+
+
+def zip_files() -> list[bytes]:
+    return [
+        zip_of(MEMBERS),
+        zip_of({"ä": b"1", "folder/": b""}, zipfile.ZIP_STORED),
+        zip_of({"a": b"abc"}, zipfile.ZIP_BZIP2),
+        zip_of({"a": b"abc"}, zipfile.ZIP_LZMA),
+    ]
+
+
+def image(kind: str) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", (9, 7), (200, 30, 60)).save(out, kind)
+    return out.getvalue()
+
+
+def images() -> list[bytes]:
+    return [image("JPEG"), image("PNG")]
+
+
+def shard() -> list[bytes]:
+    """A WebDataset shard of two samples, the images of no interest."""
+    return [
+        tar_of({"a.jpg": b"\xff", "a.cls": b"1", "b.PNG": b"\x89", "b.cls": b"0", "c.txt": b""})
+    ]
+
+
+def clips() -> list[bytes]:
+    """Labels and the smallest frames; only their headers are of interest."""
+    import numpy as np
+
+    arrays = (np.zeros((1, 1, 2, 128, 128), np.uint8)[:, :, :0], np.zeros(1, np.int64))
+    saved = []
+    for array in arrays:
+        out = io.BytesIO()
+        np.save(out, array)
+        saved.append(out.getvalue())
+    return saved
+
+
+def metrics() -> list[bytes]:
+    accuracy = {"last": 70.0, "best": 71.5, "best_epoch": 2}
+    provenance = {"code": [SHA256], "data": SHA256, "environment": [SHA256]}
+    whole = {
+        "experiment": EXPERIMENT,
+        "parameters": 1000,
+        "accuracy": accuracy,
+        "loss": {"train": 0.3, "test": 0.9},
+        "firing_rate": {"gross": 0.1, "per_step": [0.1, 0.2], "per_layer": {"layers.0": [0.1]}},
+        "osr_fallbacks": 0,
+        "weights_sha256": SHA256,
+        "inference": {"live": 70.0, "fixed": None, "batch_1": 60.5},
+        "seeds": {"0": accuracy, "1": accuracy},
+        "evaluation": {
+            **{"batch": 100, "steps": 4, "threshold": "live"},
+            **{"code": SHA256, "environment": SHA256},
+        },
+        "provenance": {**provenance, "params": SHA256},
+    }
+    return [json.dumps(whole).encode()]
+
+
+def digests() -> list[bytes]:
+    provenance = {"code": [SHA256], "data": SHA256, "environment": [SHA256]}
+    whole = {
+        "batches": {"1": {"features.0.conv.weight": SHA256}},
+        "fingerprint": SHA256,
+        "provenance": provenance,
+    }
+    return [json.dumps(whole).encode()]
+
+
+def history() -> list[bytes]:
+    columns = (
+        "epoch,learning_rate,train_loss,train_accuracy,test_loss,test_accuracy,osr_fallbacks,"
+        "silent_layers,exploding_layers"
+    )
+    rows = ["1,0.1,2.3,10.5,2.2,11,0,,", "2,0.05,1.1,60.5,1.2,61,3,layers.0 layers.1,layers.0"]
+    return ["\n".join([columns, *rows, ""]).encode()]
+
+
+def membranes() -> list[bytes]:
+    layer = {
+        **{"name": "features.0", "counts": [[1, 2], [3, 4]], "below": [0, 1], "above": [2, 3]},
+        **{"mean": [0.1, 0.2], "std": [0.5, 0.6], "threshold": [1.0, 1.0]},
+    }
+    return [
+        json.dumps({"bins": {"low": -1.0, "high": 1.0, "count": 2}, "layers": [layer]}).encode()
+    ]
+
+
+def memory() -> list[bytes]:
+    return [b"method,steps,bytes\nonline,2,1894572\nbptt,2,7025356\n"]
+
+
+#: The smallest network that a released checkpoint can be of: VGGSNN(1, 1, widths=(1,)).
+RELEASED = {
+    "features.0.synapse.weight": (1, 1, 3, 3),
+    "features.0.synapse.bias": (1,),
+    **{f"features.0.bn.{name}": (1,) for name in ("gamma", "beta", "run_mean", "run_var")},
+    "classifier.0.weight": (1, 1),
+    "classifier.0.bias": (1,),
+}
+
+
+def checkpoint() -> list[bytes]:
+    """What training keeps, in small, and its pickle alone; without the sum at its end."""
+    import torch
+    from fuzz_edits import pickle_of
+
+    state = {"model": {"weight": torch.ones(2)}, "epoch": 1, "rows": [{"epoch": 1, "loss": 0.5}]}
+    content = {"format": 2, "experiment": {"seeds": [0]}, "fingerprint": SHA256, "state": state}
+    out = io.BytesIO()
+    torch.save(content, out)
+    return [out.getvalue(), pickle_of(out.getvalue())[0]]
+
+
+def released() -> list[bytes]:
+    """A released checkpoint, one with parameters and odd values, and the pickles in them."""
+    import torch
+    from fuzz_edits import pickle_of
+
+    net = {key: torch.ones(shape) for key, shape in RELEASED.items()}
+    saved = []
+    for content in (
+        {"net": net, "epoch": 3, "max_test_acc": 0.5},
+        {"net": {"a": torch.nn.Parameter(torch.zeros(2, 3).t())}, "list": [None, True, (1, 2.0)]},
+    ):
+        out = io.BytesIO()
+        torch.save(content, out)
+        saved.append(out.getvalue())
+    return [*saved, *(pickle_of(content)[0] for content in saved)]
+
+
+def weights() -> list[bytes]:
+    """The safetensors file of a linear layer of one weight."""
+    import safetensors.torch
+    import torch
+
+    return [safetensors.torch.save({"weight": torch.ones(1, 1), "bias": torch.ones(1)})]
+
+
+def edits() -> list[bytes]:
+    """Edits of a valid file, to begin with: see fuzz_edits."""
+    return [bytes([0, *range(start, start + 6)]) for start in (0, 64, 128, 192)]
