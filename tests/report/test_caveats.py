@@ -168,6 +168,14 @@ def test_a_run_that_changed_in_its_midst(pipeline: Path) -> None:
     assert environment.endswith(f"OSR by {'1' * 12}, then {'2' * 12}.")
 
 
+def test_runs_that_all_changed_in_their_midst(pipeline: Path) -> None:
+    for home in (pipeline / "runs").iterdir():
+        if home.is_dir():
+            take_part(home, code=[CODE, LATER])
+    (told,) = versions(named(read_pipeline(pipeline).runs))
+    assert told.endswith(f"OSR + OTS and BPTT + BN by {CODE[:12]}, then {LATER[:12]}.")
+
+
 def test_measured_by_different_versions(pipeline: Path) -> None:
     path = pipeline / "runs" / "osr" / "metrics.json"
     samples.change(path, lambda content: content["evaluation"].update(code=LATER))
