@@ -108,8 +108,11 @@ def test_the_same_bits_with_everything_changed(
 
 
 def test_what_takes_too_long_has_failed(tmp_path: Path) -> None:
-    done = elsewhere.run(tmp_path, tmp_path, elsewhere.HERE, "sleep", "9", minutes=0.01)
+    slow = ("sh", "-c", "sleep 60; true")  # which holds the pipes: it must end too
+    began = time.monotonic()
+    done = elsewhere.run(tmp_path, tmp_path, elsewhere.HERE, *slow, minutes=0.01)
     assert done.returncode == 124
+    assert time.monotonic() - began < 30
 
 
 def test_what_differs_is_not_held(

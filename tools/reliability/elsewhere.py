@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -132,11 +133,14 @@ def environment(work: Path, root: Path, place: Place) -> dict[str, str]:
     home.mkdir(exist_ok=True)
     if place.user is not None:
         os.chown(home, place.user, place.user)
+    # DVC asks for a name, and the number has none here.
+    names = {} if place.user is None else {"USER": "somebody", "LOGNAME": "somebody"}
     kept = {
         name: os.environ[name] for name in ("LANG", "TERM", "XDG_CACHE_HOME") if name in os.environ
     }
     return {
         **kept,
+        **names,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(root / "src"),
         "HOME": str(home),
@@ -160,18 +164,23 @@ def run(
         # The interpreter may lie in root's home: it may be read, and nothing else.
         before += ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
     words = (*before, *place.before, *command)
-    try:
-        return subprocess.run(
-            words,
-            cwd=root,
-            env=environment(work, root, place),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60 * minutes,
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, 124, "", f"more than {minutes:g} min")
+    with subprocess.Popen(
+        words,
+        cwd=root,
+        env=environment(work, root, place),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=60 * minutes)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # whatever it has started too
+            process.communicate()
+            return subprocess.CompletedProcess(words, 124, "", f"more than {minutes:g} min")
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def own(root: Path, place: Place) -> None:
