@@ -1,8 +1,8 @@
 """The shape of every file that the report reads, checked as it is read."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 
 def printable(text: str) -> str:
@@ -16,13 +16,16 @@ def _words(text: object) -> object:
     return tuple(text.split()) if isinstance(text, str) else text
 
 
+T = TypeVar("T")
+#: All that is wrong with a long list would take a thousand times its bytes to tell.
+List = Annotated[list[T], FailFast()]
 Name = Annotated[str, AfterValidator(printable)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Versions = Annotated[list[Sha256], Field(min_length=1)]
+Versions = Annotated[List[Sha256], Field(min_length=1)]
 Layers = Annotated[tuple[Name, ...], BeforeValidator(_words)]
 
 
@@ -45,8 +48,8 @@ class Loss(Record):
 
 class FiringRate(Record):
     gross: Fraction
-    per_step: list[Fraction]
-    per_layer: dict[str, list[Fraction]]
+    per_step: List[Fraction]
+    per_layer: dict[Name, List[Fraction]]
 
 
 class Inference(Record):
@@ -88,7 +91,7 @@ class Metrics(Record):
     is the first one's.
     """
 
-    experiment: str
+    experiment: Name
     parameters: Count
     accuracy: Accuracy
     loss: Loss
@@ -96,7 +99,7 @@ class Metrics(Record):
     osr_fallbacks: Count
     weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]+$")]
     inference: Inference | None = None
-    seeds: Annotated[dict[str, Accuracy], Field(min_length=2)] | None = None
+    seeds: Annotated[dict[Name, Accuracy], Field(min_length=2)] | None = None
     evaluation: Evaluation
     provenance: Provenance
 
@@ -104,7 +107,7 @@ class Metrics(Record):
 class Digests(Record):
     """`digests.json`: the SHA-256 of each tensor after certain batches, and of what trained."""
 
-    batches: dict[str, dict[str, Sha256]]
+    batches: dict[Name, dict[Name, Sha256]]
     fingerprint: Sha256
     provenance: Trained
 
@@ -143,16 +146,16 @@ class LayerMembranes(Record):
     """Membrane potentials of one layer; each list holds one entry a time step."""
 
     name: Name
-    counts: list[list[Count]]
-    below: list[Count]
-    above: list[Count]
-    mean: list[float]
-    std: list[float]
-    threshold: list[float]
+    counts: List[List[Count]]
+    below: List[Count]
+    above: List[Count]
+    mean: List[float]
+    std: List[float]
+    threshold: List[float]
 
 
 class Membranes(Record):
     """`membranes.json`: histograms of the membrane potential before the reset."""
 
     bins: Bins
-    layers: Annotated[list[LayerMembranes], Field(min_length=1)]
+    layers: Annotated[List[LayerMembranes], Field(min_length=1)]
