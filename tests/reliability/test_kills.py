@@ -65,8 +65,8 @@ PROGRAMS = {
 EXPECTED = {f"runs/{NAME}/model": b"weights"}
 
 
-class WhenThere:
-    """When the program waits to be killed."""
+class WhenThere(InWrite):
+    """When the program waits to be killed; what it does then is not asked."""
 
     def reached(self, process: "subprocess.Popen[str]", project: Project, dump: Path) -> bool:
         while not (project.root / "there").exists():
@@ -81,7 +81,7 @@ def test_what_a_kill_has_changed_is_noticed(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     project, made = Project(tmp_path, tmp_path, ("-c", PROGRAMS[name])), Kills()
-    survive(project, [("train",)], [[WhenThere()]], EXPECTED, made)
+    survive(project, [("train",)], [[WhenThere([], 0, 0)]], EXPECTED, made)
     good = name == "is as it should be"
     assert (made.tried, made.held) == (1, int(good))
     assert bool(capfd.readouterr().err) == (not good)
