@@ -35,7 +35,7 @@ def edited_json(valid: bytes, edits: bytes) -> bytes:
         elif kind < 200:
             del holder[key]
         elif isinstance(holder, list):
-            holder.extend(copy.deepcopy([holder[key]]) * (value % 5))
+            holder.extend(copy.deepcopy([holder[key]]) * (value % 5 if len(holder) < 20 else 0))
         else:
             holder[f"{key}{ODD[value % len(ODD)]}"] = copy.deepcopy(holder[key])
     text = json.dumps(document[0], ensure_ascii=bool(len(edits) % 2))

@@ -9,7 +9,6 @@ from steadyspike.data.aedat import read_aedat2
 from steadyspike.data.archive import check_md5, extracted, member_names
 from steadyspike.data.clips import SPLITS, Clip, ClipStore, write_clips
 from steadyspike.data.dataset import Dataset, Source, fetched_root
-from steadyspike.data.download import download_checked
 from steadyspike.data.events import integrate
 from steadyspike.errors import UserError
 
@@ -32,7 +31,7 @@ ARCHIVES = {  # class: figshare's number and the MD5, as SpikingJelly lists them
     "truck": ("7712839", "89f3922fd147d9aeff89e76a2b0b70a7"),
 }
 CLASSES = tuple(ARCHIVES)
-ARCHIVE_LIMIT = 8 << 30  # bytes of one archive
+ARCHIVE_LIMIT = 8 << 30  # bytes that one archive unpacks to, at most
 REMEDY = f"remove it and run `steadyspike fetch {NAME}`"
 
 
@@ -64,7 +63,7 @@ def _clips(folder: Path, names: Mapping[str, tuple[list[str], list[str]]]) -> It
     done = dict.fromkeys(SPLITS, 0)
     for number, (name, split_names) in enumerate(names.items(), start=1):
         print(f"{NAME}: {name}, class {number} of {len(names)}", file=sys.stderr)
-        with extracted(folder / f"{name}.zip") as recordings:
+        with extracted(folder / f"{name}.zip", ARCHIVE_LIMIT) as recordings:
             for split, paths in zip(SPLITS, split_names, strict=True):
                 for path in paths:
                     yield split, done[split], integrate(read_aedat2(recordings / path), STEPS)
@@ -75,12 +74,14 @@ def fetch(
     root: Path | None,
     *,
     archives: Mapping[str, tuple[str, str]] = ARCHIVES,
-    base_url: str = URL,
-    allow_loopback: bool = False,
 ) -> Path:
-    """Downloads the archives that are not there yet, checks all, integrates them to frames, once.
+    """Checks the archives, which a person has to download, and integrates them to frames, once.
 
-    The archives stay, and may be removed once the frames are there.
+    Their publisher gives an MD5 alone, which vouches against accidents and not for what nobody
+    has looked at; only files of a known SHA-256 are downloaded here. The archives stay, and may
+    be removed once the frames are there.
+
+    Raises UserError that says what to download and where to put it.
     """
     store = _store(root)
     if store.complete():
@@ -89,13 +90,13 @@ def fetch(
     sources = {}
     for name, (number, md5) in archives.items():
         archive = store.folder / f"{name}.zip"
-        url = base_url + number
         if not archive.is_file():
-
-            def check(part: Path, url: str = url, md5: str = md5) -> None:
-                check_md5(part, md5, f"expected the file from {url}; it was removed")
-
-            download_checked(url, archive, check, ARCHIVE_LIMIT, allow_loopback=allow_loopback)
+            raise UserError(
+                f"{archive}: missing; its publisher gives no SHA-256 to download it by: get it"
+                f" (MD5 {md5}) with a browser from {URL}{number}, put it there and run"
+                f" `steadyspike fetch {NAME}` again: it checks the sums of all {len(archives)}"
+                " archives and integrates the recordings to frames"
+            )
         sources[archive.name] = check_md5(archive, md5, REMEDY)
     names = {name: _names(store.folder / f"{name}.zip") for name in archives}
     labels = {

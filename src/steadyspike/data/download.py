@@ -42,36 +42,18 @@ def download(
     Raises UserError for a URL that is not https, also after a redirect; for a network, server
     or disk failure; and for a wrong sum.
     """
-
-    def check(part: Path) -> None:
-        check_sum(part, measure(part), expected, f"expected the file from {url}; it was removed")
-
-    download_checked(url, path, check, expected.size, allow_loopback=allow_loopback)
-
-
-def download_checked(
-    url: str,
-    path: Path,
-    check: Callable[[Path], None],
-    size: int,
-    *,
-    allow_loopback: bool = False,
-) -> None:
-    """As `download`, for a file of at most ``size`` bytes; ``check`` raises UserError for another.
-
-    For files whose publishers give no SHA-256.
-    """
     _check_url(url, allow_loopback)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _transfer(url, part, size + SLACK, allow_loopback)
+        _transfer(url, part, expected.size + SLACK, allow_loopback)
     except OSError as error:
         if is_disk_full(error):
             raise UserError(f"{part}: no space left on device; run again to resume") from error
         raise UserError(f"{part}: cannot be written: {error.strerror or error}") from error
     try:
-        check(part)
+        found = measure(part)
+        check_sum(part, found, expected, f"expected the file from {url}; it was removed")
     except UserError:
         part.unlink(missing_ok=True)
         raise

@@ -165,7 +165,7 @@ def walk_shard(path: Path, classes: int) -> list[_Sample]:
             raw.seek(end)
             if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise UserError(f"{path}: truncated or altered; expected a tar file's end at {end}")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, RecursionError) as error:  # offsets that are none
         raise UserError(f"{path}: damaged; expected an uncompressed tar file ({error})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
