@@ -179,9 +179,15 @@ MISTAKES = {
     "truncated weights": Mistake(
         cut(MODEL, 100), EVALUATE, r"runs/tiny/model\.safetensors: no whole safetensors file"
     ),
-    "weights of another network": Mistake(
+    "weights of another experiment": Mistake(
         params("- 2\n", "- 3\n"),
         EVALUATE,
+        r"runs/tiny/digests\.json: fingerprint: trained with other parameters \(.*"
+        r"train it again, `steadyspike train tiny`",
+    ),
+    "weights of another network": Mistake(
+        params("- 2\n", "- 3\n"),
+        (*EVALUATE, "--batch", "5"),
         r"runs/tiny/model\.safetensors: weights of another network: .* is \(2,.*expected \(3,",
     ),
     # places and room

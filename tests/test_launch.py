@@ -71,7 +71,7 @@ def test_two_train_what_one_does(undisturbed: Path, tmp_path: Path) -> None:
     assert contents(tmp_path).keys() == contents(undisturbed).keys()
     ours, theirs = (
         [
-            [float(number) for number in line.split(",")]
+            [float(number) for number in line.split(",")[:7]]
             for line in (root / "runs/tiny/history.csv").read_text().splitlines()[1:]
         ]
         for root in (tmp_path, undisturbed)

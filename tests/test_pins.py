@@ -121,3 +121,17 @@ def test_the_same_bytes_in_any_place_environment_and_number_of_cores(tmp_path: P
     recorded = read_json(tmp_path / "plain" / "runs" / "wide" / "environment.json")
     assert (recorded["cpu_capability"], recorded["threads"]) == ("AVX2", 2)
     assert differing.result()["model.safetensors"] != plain.result()["model.safetensors"]
+
+
+def test_a_processor_without_avx2_is_told_and_not_asked_for_it(tmp_path: Path) -> None:
+    """Torch takes the pin's word and would die of an illegal instruction."""
+    (tmp_path / "cpuinfo").write_text("flags\t: sse sse2\n")
+    code = (
+        "import os, pathlib, sys; from steadyspike import pins; "
+        f"pins.has_avx2.__defaults__ = (pathlib.Path({str(tmp_path / 'cpuinfo')!r}),); "
+        "pins.pin_cpu(); print(os.environ.get('ATEN_CPU_CAPABILITY'))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "None\n"
+    assert "no AVX2" in told.stderr
+    assert len(told.stderr.splitlines()) == 1

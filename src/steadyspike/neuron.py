@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from steadyspike.root import root
 from steadyspike.sequence import StepModule
 from steadyspike.surrogate import spike
 
@@ -200,7 +201,7 @@ class LIF(StepModule):
             mean, var = self._share.combine(mean, squares / max(count, 1))
             count = self._share.total * math.prod(u.shape[1:])
             squares = var * count
-        std = (squares / max(count - 1, 1)).sqrt()
+        std = root(squares / max(count - 1, 1))
         # Equal numbers differ from their rounded mean by a few units in the last place: no spread.
         return mean, std.masked_fill(std <= 32 * torch.finfo(std.dtype).eps * mean.abs(), 0)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steadyspike.root import root
 from steadyspike.sequence import Shared, StepModule
 from steadyspike.share import Share
 
@@ -149,7 +150,7 @@ class _Norm(StepModule):
         if self._share is not None:
             mean, var = self._share.combine(mean, var)
         self._note(mean, var, values_per_channel(x, self._share))
-        std = (var + self.eps).sqrt()
+        std = root(var + self.eps)
         return *self._used(mean, std), mean, std
 
     def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +159,7 @@ class _Norm(StepModule):
 
     def _running_std(self) -> Tensor:
         statistics = torch.promote_types(self.running_var.dtype, torch.float32)
-        return (self.running_var.to(statistics) + self.eps).sqrt()
+        return root(self.running_var.to(statistics) + self.eps)
 
     def _begin(self) -> None:
         self._means: list[Tensor] = []  # μ[t], (K, C) a call
@@ -274,7 +275,7 @@ class BatchNorm(Shared, nn.BatchNorm2d):
         count = values_per_channel(x, share)
         with torch.no_grad():
             mean, var = share.combine(*_moments(x.detach()))
-            std = (var + self.eps).sqrt()
+            std = root(var + self.eps)
             # These have no type: the framework's norm may be told to do without them.
             old_mean: Any = self.running_mean
             old_var: Any = self.running_var

@@ -6,7 +6,9 @@ threads, every x86-64 machine with AVX2 adds in the same order. Nothing here imp
 
 import ctypes
 import os
+import platform
 import sys
+from pathlib import Path
 
 CPU_PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
@@ -19,6 +21,7 @@ CPU_PINS = {
     "OMP_DYNAMIC": "FALSE",
     "MKL_DYNAMIC": "FALSE",
 }
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def pin_cpu() -> None:
@@ -26,6 +29,13 @@ def pin_cpu() -> None:
     if "torch" in sys.modules:
         raise RuntimeError("the CPU must be pinned before torch is imported")
     os.environ.update(CPU_PINS)
+    if sys.platform == "linux" and platform.machine() == "x86_64" and not has_avx2():
+        del os.environ["ATEN_CPU_CAPABILITY"]  # torch takes its word, and would crash
+        print(
+            "steadyspike: note: this processor has no AVX2: training is slower and rounds "
+            "otherwise than the committed results",
+            file=sys.stderr,
+        )
     # Either of these, set in a user's shell, would take a thread away again.
     for variable in ("OMP_THREAD_LIMIT", "OMP_MAX_ACTIVE_LEVELS"):
         os.environ.pop(variable, None)
@@ -34,6 +44,21 @@ def pin_cpu() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     # cuBLAS reads this when it starts; without it a deterministic GPU run is refused.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def has_avx2(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether the system says so; only Linux on x86-64 does."""
+    return "avx2" in first_core(cpuinfo).get("flags", "").split()
+
+
+def first_core(cpuinfo: Path = CPUINFO) -> dict[str, str]:
+    """What the system says of it, by its own words."""
+    try:
+        first = cpuinfo.read_text().split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
 
 
 def keep_freed_memory() -> None:

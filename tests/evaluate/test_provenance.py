@@ -225,6 +225,14 @@ def test_other_data_than_it_was_trained_on(
     refused(experiment, other, run, told)
 
 
+def test_weights_from_elsewhere(experiment: Experiment, dataset: Dataset, run: Path) -> None:
+    """Of the same shapes, so that nothing but their sum tells them apart."""
+    shutil.copy(run / "seeds" / "5" / "model.safetensors", run / "model.safetensors")
+    refused(
+        experiment, dataset, run, "model.safetensors: weights", "records", "steadyspike train tiny"
+    )
+
+
 def test_the_code_that_measures_is_all_that_runs(tmp_path: Path) -> None:
     copy = tmp_path / "steadyspike"
     ignored = shutil.ignore_patterns("__pycache__")

@@ -31,6 +31,7 @@ from steadyspike.errors import UserError
 WORKERS_VARIABLE = "STEADYSPIKE_WORKERS"
 MOST_WORKERS = 16
 READ_AHEAD = 2  # batches a worker
+MOST_PIXELS = 1 << 26  # of an image; no photograph of ImageNet has half as many
 
 
 class Store(Protocol):
@@ -151,6 +152,8 @@ def decode(raw: bytes, name: str, attempts: Attempts | None) -> NDArray[np.uint8
     """
     try:
         with Image.open(io.BytesIO(raw), formats=("JPEG", "PNG")) as file:
+            if file.width * file.height > MOST_PIXELS:
+                raise ValueError(f"more than {MOST_PIXELS} pixels")
             image = file.convert("RGB")  # a few of ImageNet's are grey or CMYK
     except Exception as error:  # a damaged file may raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -7,19 +7,19 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+from steadyspike import pins
 from steadyspike.doctor.finding import Finding, first_line, size
-from steadyspike.pins import CPU_PINS
 
 PROC, SHM, CGROUP = Path("/proc"), Path("/dev/shm"), Path("/sys/fs/cgroup")
 #: As many threads as each training process uses.
-THREADS = CPU_PINS["OMP_NUM_THREADS"]
+THREADS = pins.CPU_PINS["OMP_NUM_THREADS"]
 #: Those of `steadyspike.kernels.compiled`, which loads torch.
 COMPILERS = ("cc", "gcc", "clang")
 
 
 def cpu() -> list[Finding]:
     """Model, cores that this process may use, and AVX2, on which the pinned bits rest."""
-    described = _cpuinfo()
+    described = pins.first_core(PROC / "cpuinfo")
     cores = visible_cores()
     avx2 = has_avx2()
     model = described.get("model name") or platform.processor() or platform.machine()
@@ -55,17 +55,7 @@ def core_limit() -> float | None:
 
 def has_avx2() -> bool:
     """Whether the system says so; only Linux on x86-64 does."""
-    return "avx2" in _cpuinfo().get("flags", "").split()
-
-
-def _cpuinfo() -> dict[str, str]:
-    """Of the first core."""
-    try:
-        first = (PROC / "cpuinfo").read_text().split("\n\n")[0]
-    except OSError:
-        return {}
-    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
+    return pins.has_avx2(PROC / "cpuinfo")
 
 
 def compiler() -> list[Finding]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike.neuron import LIF
+from steadyspike.root import root
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Membranes:
         counts, sums = self.counts[name], self.sums[name]
         total = counts.sum(1)
         mean = sums[:, 1] / total
-        std = (sums[:, 2] / total - mean.square()).clamp_(min=0).sqrt()
+        std = root((sums[:, 2] / total - mean.square()).clamp_(min=0))
         return {
             "name": name,
             "counts": counts[:, 1:-1].tolist(),

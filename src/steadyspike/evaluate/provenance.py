@@ -24,6 +24,7 @@ class Provenance:
     code: tuple[str, ...]
     data: str
     environment: tuple[str, ...]
+    weights: str  # of the last epoch
 
 
 def provenance_of(
@@ -62,6 +63,22 @@ def provenance_of(
     }
 
 
+def check_weights(run: Experiment, folder: Path, weights: str) -> None:
+    """Whether a run's weights are those that it recorded; UserError if not.
+
+    Args:
+        run: the experiment of one seed.
+        folder: holds ``digests.json`` and ``model.safetensors``.
+        weights: the SHA-256 of what the latter holds.
+    """
+    recorded = _read(folder / "digests.json", run).weights
+    if weights != recorded:
+        raise UserError(
+            f"{folder / 'model.safetensors'}: weights {_short(weights)}, but digests.json beside "
+            f"it records {_short(recorded)}: {_again(run)}"
+        )
+
+
 def measured_by(experiment: Experiment) -> dict[str, Any]:
     """The settings, the code and the environment with which an experiment is evaluated."""
     return {
@@ -91,8 +108,13 @@ def _read(path: Path, run: Experiment) -> Provenance:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         fingerprint, facts = record["fingerprint"], record["provenance"]
-        found = Provenance(tuple(facts["code"]), facts["data"], tuple(facts["environment"]))
-        sums = [fingerprint, *found.code, found.data, *found.environment]
+        found = Provenance(
+            tuple(facts["code"]),
+            facts["data"],
+            tuple(facts["environment"]),
+            record["weights_sha256"],
+        )
+        sums = [fingerprint, *found.code, found.data, *found.environment, found.weights]
         if not (found.code and found.environment and all(map(_is_sum, sums))):
             raise ValueError
     except FileNotFoundError:
@@ -101,8 +123,8 @@ def _read(path: Path, run: Experiment) -> Provenance:
         ) from None
     except (KeyError, ValueError, TypeError, RecursionError, OSError):
         raise UserError(
-            f"{path}: expected SHA-256 sums: fingerprint, provenance.code, .data and "
-            f".environment: {_again(run)}"
+            f"{path}: expected SHA-256 sums: fingerprint, weights_sha256, provenance.code, .data "
+            f"and .environment: {_again(run)}"
         ) from None
     if fingerprint != run.fingerprint():
         raise UserError(

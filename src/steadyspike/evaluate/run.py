@@ -17,7 +17,7 @@ from steadyspike.evaluate.history import read_history
 from steadyspike.evaluate.membranes import Membranes
 from steadyspike.evaluate.memory import kept_for_backward
 from steadyspike.evaluate.operations import Operations
-from steadyspike.evaluate.provenance import measured_by, provenance_of
+from steadyspike.evaluate.provenance import check_weights, measured_by, provenance_of
 from steadyspike.evaluate.rates import FiringRates
 from steadyspike.evaluate.weights import load_weights
 from steadyspike.experiment import Experiment
@@ -50,6 +50,8 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
         history = read_history(run_folder / "history.csv", remedy)
         model = build_model(run, dataset)
         load_weights(run_folder / "model.safetensors", model.eval(), remedy)
+        weights = weights_sha256(model.state_dict())
+        check_weights(run, run_folder, weights)
         rates, membranes = FiringRates(model, how.steps), Membranes(model, how.steps)
         operations = Operations(model, how.steps)
         # As training scored it, and once more by modules that can be watched one by one.
@@ -61,7 +63,7 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
             "last": round(score.accuracy, 4),
             "best": round(best.test_accuracy, 4),
             "best_epoch": best.epoch,
-            "weights_sha256": weights_sha256(model.state_dict()),
+            "weights_sha256": weights,
         }
     first = dict(seeds[experiment.seed])
     metrics = {

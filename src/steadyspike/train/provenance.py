@@ -28,6 +28,7 @@ CODE = (
     "norm.py",
     "params.py",
     "pins.py",
+    "root.py",
     "seeds.py",
     "sequence.py",
     "share.py",

@@ -15,6 +15,7 @@ from steadyspike.data.presenting import check
 from steadyspike.experiment import Experiment
 from steadyspike.files import write_atomically
 from steadyspike.train.checkpoint import both
+from steadyspike.train.digest import weights_sha256
 from steadyspike.train.distribution import ALONE, Ranks
 from steadyspike.train.history import history_csv
 from steadyspike.train.loop import CHECKPOINT_SECONDS, Trainer, check_device, train
@@ -93,6 +94,7 @@ def outputs(run: Experiment, trainer: Trainer, data: str) -> dict[str, bytes | s
             {
                 "fingerprint": run.fingerprint(),
                 "provenance": provenance,
+                "weights_sha256": weights_sha256(last),
                 "batches": trainer.digests,
             }
         ),
