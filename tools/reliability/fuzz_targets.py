@@ -174,11 +174,14 @@ def _clips(folder: Path) -> Attempt:
     store = ClipStore(folder, "clips", 1)
     store.folder.mkdir()
     frames, labels = (store.folder / f"train_{part}.npy" for part in ("frames", "labels"))
-    whole = seeds.clips()[1]
+    size = 2 * 128 * 128
+    frames_header, labels_header = seeds.clips()
 
     def attempt(content: bytes) -> None:
-        frames.write_bytes(content)
-        labels.write_bytes(whole if len(content) % 2 else content)
+        """Of either file the header, the other as it should be."""
+        of_labels = b"i8" in content
+        frames.write_bytes((frames_header if of_labels else content) + bytes(size))
+        labels.write_bytes((content if of_labels else labels_header) + bytes(8))
         store.split("train")
 
     return attempt
@@ -250,26 +253,6 @@ def _released(folder: Path) -> Attempt:
     return attempt_either
 
 
-def _checkpoint(folder: Path) -> Attempt:
-    """Ours, behind the SHA-256 at its end."""
-    import hashlib
-
-    from steadyspike.experiment import Experiment
-    from steadyspike.params import merge
-    from steadyspike.train.checkpoint import parse_checkpoint
-
-    known = merge(seeds.PARAMS["defaults"], {"name": seeds.EXPERIMENT})
-    experiment = Experiment.model_validate(known)
-    storages = pickle_of(seeds.checkpoint()[0])[1]
-
-    def attempt(content: bytes) -> object:
-        whole = content if content.startswith(b"PK") else checkpoint_of(content, storages)
-        raw = whole + hashlib.sha256(whole).digest()
-        return parse_checkpoint(raw, folder / "checkpoint.pt", experiment)
-
-    return attempt
-
-
 def _weights(folder: Path) -> Attempt:
     from torch import nn
 
@@ -291,7 +274,6 @@ TARGETS = {
     "idx": Target("IDX files", seeds.idx, _idx, 80_000, 512),
     "cifar": Target("CIFAR pickles", seeds.cifar, _cifar, 100_000, 4096),
     "released": Target("released checkpoints", seeds.released, _released, 40_000, 8192),
-    "checkpoint": Target("our checkpoints", seeds.checkpoint, _checkpoint, 30_000, 8192),
     "weights": Target("weights in safetensors", seeds.weights, _weights, 40_000, 1024),
     "manifest": Target("manifests", _with_edits(seeds.manifest), _manifest, 60_000, 1024),
     "tar": Target("tar archives", seeds.tar, _archive("a.tar.gz"), 40_000, 8192),

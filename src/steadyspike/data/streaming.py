@@ -31,7 +31,7 @@ from steadyspike.errors import UserError
 WORKERS_VARIABLE = "STEADYSPIKE_WORKERS"
 MOST_WORKERS = 16
 READ_AHEAD = 2  # batches a worker
-MOST_PIXELS = 1 << 26  # of an image; no photograph of ImageNet has half as many
+MOST_PIXELS = 1 << 26  # of an image: 200 MB
 
 
 class Store(Protocol):
