@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from steadyspike.errors import UserError
-from steadyspike.files import atomic_path, is_disk_full, write_atomically
+from steadyspike.files import atomic_path, is_disk_full, read_at_most, write_atomically
 
 
 def test_writes_bytes_and_text_and_makes_the_folder(tmp_path: Path) -> None:
@@ -107,3 +107,21 @@ def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
         raise failure
     assert path.read_text() == "before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_no_more_is_read_than_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    assert read_at_most(path, 5) == b"12345"
+    with pytest.raises(UserError, match="f: too large; expected at most 4 bytes"):
+        read_at_most(path, 4)
+    with pytest.raises(FileNotFoundError):
+        read_at_most(tmp_path / "none", 4)
+    with pytest.raises(UserError, match="zero: too large"):
+        read_at_most(zero(tmp_path), 1 << 20)
+
+
+def zero(folder: Path) -> Path:
+    """A file without an end."""
+    (folder / "zero").symlink_to("/dev/zero")
+    return folder / "zero"

@@ -136,3 +136,15 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         shard(tmp_path / f"val-{number:06d}.tar", sample("a", 1))
     with pytest.raises(UserError, match=r"val-000002\.tar: missing; found .* val-000003\.tar"):
         find_shards(tmp_path, "val")
+
+
+def test_an_index_that_unpacks_to_more_than_it_takes_up_is_built_anew(tmp_path: Path) -> None:
+    paths, cache = pair(tmp_path / "shards"), tmp_path / "index.npz"
+    first = read_index(paths, 10, cache).labels.tolist()
+    with np.load(cache) as known:
+        arrays = {name: known[name] for name in known.files}
+    labels = np.zeros(1 << 20, np.int64)
+    np.savez_compressed(cache, **{**arrays, "labels": labels})
+    assert read_index(paths, 10, cache).labels.tolist() == first
+    with np.load(cache) as known:
+        assert known["labels"].tolist() == first

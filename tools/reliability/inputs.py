@@ -19,8 +19,8 @@ TIMEOUT = 25  # seconds for one input, on a machine that may have other work
 FEW = 500  # executions of each reader where few are asked for
 SEED = 6
 INSTALL = (
-    "fuzzing needs atheris, which has wheels for Python 3.11 to 3.13 on Linux: install it with "
-    "`.venv/bin/pip install --require-hashes --requirement requirements-fuzz.lock`"
+    "fuzzing needs atheris, which has wheels for Python 3.11 to 3.13 on x86-64 Linux: there "
+    "`.venv/bin/uv pip install --require-hashes --requirement requirements-fuzz.lock` installs it"
 )
 #: How libFuzzer calls its findings.
 _KINDS = {"crash-": "crashes", "timeout-": "hangs", "oom-": "too much memory"}
