@@ -10,8 +10,18 @@ import damage
 import pytest
 import stops
 from damage import DAMAGES
-from kills import EVERY_BATCH, Kills, aimed, checkpoints, draw, kill, survive, undisturbed
-from moments import OTHER, After, InPhase, InWrite, phase_of
+from kills import (
+    EVERY_BATCH,
+    Kills,
+    Whole,
+    aimed,
+    checkpoints,
+    draw,
+    kill,
+    survive,
+    undisturbed,
+)
+from moments import OTHER, After, InPhase, InWrite, Within, phase_of
 from project import NAME, Project, differences, is_whole
 
 from steadyspike.train.checkpoint import both, save_checkpoint
@@ -91,9 +101,7 @@ def test_a_moment_after_the_end_is_no_kill(tmp_path: Path) -> None:
     (tmp_path / "there").touch()
     project = Project(tmp_path, tmp_path, ("-c", PROGRAMS["is as it should be"]))
     made, late = Kills(), After(60.0)
-    ((place, moment, seconds),) = survive(project, [("train",)], [[late]], EXPECTED, made)
-    assert (place, moment) == (0, late)
-    assert 0 < seconds < 60
+    assert survive(project, [("train",)], [[late]], EXPECTED, made) == [(0, late)]
     assert (made.tried, made.held, made.runs) == (0, 0, 1)
 
 
@@ -107,13 +115,15 @@ def test_an_undisturbed_run_that_fails_is_no_measure(tmp_path: Path) -> None:
 
 def test_moments_are_uniform_over_the_chain() -> None:
     numbers = random.Random(0)
-    seconds = (6.0, 3.0, 1.0)
-    drawn = [draw(seconds, numbers) for _ in range(10_000)]
-    for place, length in enumerate(seconds):
-        within = [moment for command, moment in drawn if command == place]
-        assert len(within) == pytest.approx(1000 * length, rel=0.1)
-        assert 0 <= min(within) < 0.05 * length
-        assert 0.95 * length < max(within) < length
+    whole = Whole({}, [6.0, 3.0, 1.0], [3.0, 1.0, 1.0])
+    for started, kind, seconds in ((False, After, whole.seconds), (True, Within, whole.work)):
+        drawn = [draw(whole, started, numbers) for _ in range(10_000)]
+        for place, length in enumerate(seconds):
+            within = [moment.seconds for command, moment in drawn if command == place]
+            assert len(within) == pytest.approx(10_000 * length / sum(seconds), rel=0.1)
+            assert 0 <= min(within) < 0.05 * length
+            assert 0.95 * length < max(within) < length
+        assert all(isinstance(moment, kind) for _, moment in drawn)
 
 
 def test_kills_in_writes_are_of_every_kind_of_file() -> None:

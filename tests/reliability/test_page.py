@@ -118,4 +118,4 @@ def test_an_unknown_part_is_refused(harness: Path) -> None:
         text=True,
     )
     assert ended.returncode == 2
-    assert "sills: expected one of kills, changes" in ended.stderr
+    assert "sills: expected one of kills, stops" in ended.stderr

@@ -22,6 +22,7 @@ from rows import Row
 #: In the order of the page: module, and its heading.
 PARTS = {
     "kills": "A kill at any moment",
+    "stops": "A stop in time, a damaged checkpoint",
     "changes": "A changed world",
     "places": "Same bits elsewhere",
     "inputs": "Hostile and broken input",

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import damage
-import stops
-from moments import After, InWrite, look
+from moments import After, InWrite, Within, look
 from project import NAME, Project, differences, fail, is_whole, make_project, shell_status
 from rows import Row
 
@@ -20,13 +18,16 @@ COMMAND = ".venv/bin/python tools/reliability kills"
 #: A run is these, one after the other; what was killed is what is started again.
 CHAIN = (("train", NAME, "--checkpoint-every", "1s"), ("evaluate", NAME), ("report",))
 EVERY_BATCH = ("train", NAME, "--checkpoint-every", "0s")
-KILLS, KILLS_IN_WRITES = 200, 60
+KILLS, KILLS_IN_WRITES = 200, 50
 KILLS_A_RUN = 10
 SEED = 6
 RUN = f"runs/{NAME}"
 
 
 class Moment(Protocol):
+    @property
+    def seconds(self) -> float: ...
+
     def reached(self, process: "subprocess.Popen[str]", project: Project, dump: Path) -> bool: ...
 
 
@@ -46,10 +47,11 @@ class Kills:
 
 @dataclass(frozen=True)
 class Whole:
-    """The undisturbed run: what it leaves, and the seconds of each command, as of late."""
+    """The undisturbed run: what it leaves, and the seconds of each command."""
 
     outcome: dict[str, bytes]
     seconds: list[float]
+    work: list[float]  # of these, without the start of Python
 
 
 def measure(work: Path, few: bool) -> Iterator[Row]:
@@ -57,22 +59,28 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
     project = make_project(work)
     whole = undisturbed(project, work / "whole")
     yield from killed(project, whole, work, 4 if few else KILLS, 6 if few else KILLS_IN_WRITES)
-    yield from stops.rows(project, whole.outcome, whole.seconds[0], work, few)
-    yield from damage.rows(project, whole.outcome, work, few)
 
 
 def undisturbed(project: Project, root: Path) -> Whole:
     """Run the chain without a break."""
     project = project.fresh(root)
     project.run("--version")  # the first start compiles Python's files
-    seconds = []
+    seconds, work = [], []
     for command in CHAIN:
+        dump = project.root / "stack"
+        dump.unlink(missing_ok=True)
         began = time.monotonic()
-        status, err = project.run(*command)
-        if status:
-            raise RuntimeError(f"the undisturbed {' '.join(command)} ended with {status}: {err}")
+        with (project.root / "log").open("w+") as log:
+            process = project.start(*command, err=log, dump=dump)
+            up = time.monotonic() if Within(0).reached(process, project, dump) else began
+            process.wait()
+            if process.returncode:
+                log.seek(0)
+                told = f"ended with {shell_status(process)}: {log.read()}"
+                raise RuntimeError(f"the undisturbed {' '.join(command)} {told}")
         seconds.append(time.monotonic() - began)
-    return Whole(project.outcome(), seconds)
+        work.append(time.monotonic() - up)
+    return Whole(project.outcome(), seconds, work)
 
 
 def killed(
@@ -81,26 +89,30 @@ def killed(
     """Both kinds of kills, and what they left of checkpoints."""
     anywhere, in_writes = Kills(), Kills()
     numbers = random.Random(SEED)
-    late: list[tuple[int, float]] = []  # the process had ended: these come first in the next run
-    length = sum(whole.seconds)
+    length, work_length = sum(whole.seconds), sum(whole.work)
+    late: list[tuple[int, After | Within]] = []  # the process had ended: first in the next run
     while anywhere.tried < tries:
         count = min(KILLS_A_RUN, tries - anywhere.tried)
-        drawn = late + [draw(whole.seconds, numbers) for _ in range(count - len(late))]
-        moments = [[After(s) for place, s in drawn if place == number] for number in range(3)]
+        drawn, late = late[:count], late[count:]
+        while len(drawn) < count:
+            drawn.append(draw(whole, len(drawn) % 2 == 1, numbers))
+        moments = [[m for place, m in drawn if place == number] for number in range(3)]
         fresh = project.fresh(work / f"killed-{anywhere.runs}")
-        missed = survive(fresh, CHAIN, moments, whole.outcome, anywhere)
-        # One that nothing went before has missed a whole run: the machine is faster by now.
-        for place, moment, seconds in missed:
-            if moment is moments[place][0]:
-                whole.seconds[place] = seconds
-        late = [(place, m.seconds) for place, m, _ in missed if m is not moments[place][0]]
+        for place, moment in survive(fresh, CHAIN, moments, whole.outcome, anywhere):
+            lengths = whole.seconds if isinstance(moment, After) else whole.work
+            if moment is moments[place][0]:  # of a whole run: the machine is faster by now
+                lengths[place] = min(lengths[place], moment.seconds)
+            elif moment.seconds < lengths[place]:
+                late.append((place, moment))
     yield Row(
         "Killed (SIGKILL) at a random moment of `train`, `evaluate` or `report`; the same command "
         "again, and so on to the end: every file of the run and the report has the undisturbed "
         "run's bytes, and no other file is left",
         anywhere.held,
         anywhere.tried,
-        f"{anywhere.runs} runs, undisturbed one takes {length:.1f} s; {told(anywhere.phases)}",
+        f"{anywhere.runs} runs; half of the moments uniform over the {length:.0f} s of an "
+        f"undisturbed one, half over the {work_length:.0f} s of it without Python's starts; "
+        f"{told(anywhere.phases)}",
         COMMAND,
     )
     chain = (EVERY_BATCH, *CHAIN[1:])
@@ -127,14 +139,15 @@ def killed(
     )
 
 
-def draw(seconds: Sequence[float], numbers: random.Random) -> tuple[int, float]:
-    """A moment of the chain, uniform over its time: the command's place, and seconds into it."""
-    moment = numbers.uniform(0, sum(seconds))
-    for place, length in enumerate(seconds):
-        if moment < length:
-            return place, moment
-        moment -= length
-    return len(seconds) - 1, seconds[-1]
+def draw(whole: Whole, started: bool, numbers: random.Random) -> tuple[int, After | Within]:
+    """A moment of the chain, uniform over its time or, ``started``, without Python's starts.
+
+    Returns the command's place, and when after its start.
+    """
+    lengths = whole.work if started else whole.seconds
+    place = numbers.choices(range(len(lengths)), lengths)[0]
+    seconds = numbers.uniform(0, lengths[place])
+    return place, Within(seconds) if started else After(seconds)
 
 
 def aimed(numbers: random.Random, count: int) -> list[list[InWrite]]:
@@ -158,17 +171,16 @@ def survive(
     moments: Sequence[Sequence[Moment]],
     expected: dict[str, bytes],
     kills: Kills,
-) -> list[tuple[int, Moment, float]]:
-    """One run with these kills in each command.
+) -> list[tuple[int, Moment]]:
+    """One run with these kills in each command; those that came too late, the command having ended.
 
-    Returns those that came too late: the command's place, and the seconds that it took.
+    A moment comes with the place of its command.
     """
-    missed: list[tuple[int, Moment, float]] = []
+    missed: list[tuple[int, Moment]] = []
     tried, sound = 0, True
     for place, command in enumerate(chain):
         ended = False
         for number, moment in enumerate(moments[place]):
-            began = time.monotonic()
             status = kill(project, command, moment, kills)
             if status is None:
                 tried += 1
@@ -176,8 +188,7 @@ def survive(
             ended = True
             if status:
                 sound, tried = False, tried + 1
-            took = time.monotonic() - began
-            missed += [(place, late, took) for late in moments[place][number:]]
+            missed += [(place, late) for late in moments[place][number:]]
             break
         if not ended and sound:
             status, err = project.run(*command)

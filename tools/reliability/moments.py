@@ -85,6 +85,20 @@ class After:
 
 
 @dataclass(frozen=True)
+class Within:
+    """So many seconds after the start of what the command is for: Python is up by then."""
+
+    seconds: float
+
+    def reached(self, process: "subprocess.Popen[str]", project: Project, dump: Path) -> bool:
+        """As of `After`."""
+        alive = running(process, 0)
+        while alive and look(process, dump) == OTHER:
+            alive = running(process, 0.02)
+        return alive and running(process, self.seconds)
+
+
+@dataclass(frozen=True)
 class InPhase:
     """In one of these phases, looked for from so many seconds after the start on."""
 

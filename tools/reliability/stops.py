@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import damage
 from moments import OTHER, After, InPhase, look
-from project import NAME, Project, differences, fail, is_whole, shell_status
+from project import NAME, Project, differences, fail, is_whole, make_project, shell_status
 from rows import Row
 
-COMMAND = ".venv/bin/python tools/reliability kills"
+COMMAND = ".venv/bin/python tools/reliability stops"
 MOST_SECONDS = 10.0  # that a stop may take
-STOPS, STOPS_IN_EVALUATION, LIMITS = 30, 10, 10
+STOPS, STOPS_IN_EVALUATION, LIMITS = 22, 8, 8
 TOLD = f"steadyspike: {NAME} stopped; the same command goes on from runs/{NAME}/checkpoint.pt"
 #: Where whoever stops a run must be told how it goes on.
 WITHIN = ("in a batch", "evaluation within training", "writing a checkpoint")
@@ -34,15 +35,22 @@ class Stops:
     phases: Counter[str] = field(default_factory=Counter)
 
 
-def rows(
-    project: Project, expected: dict[str, bytes], seconds: float, work: Path, few: bool
-) -> Iterator[Row]:
-    """``expected`` is what the undisturbed run leaves, ``seconds`` how long its training takes."""
-    results = {name: raw for name, raw in expected.items() if _of_training(name)}
+def measure(work: Path, few: bool) -> Iterator[Row]:
+    """The rows of this part."""
+    project = make_project(work)
+    whole = project.fresh(work / "whole")
+    project.run("--version")  # the first start compiles Python's files
+    began = time.monotonic()
+    status, err = whole.run("train", NAME)
+    seconds = time.monotonic() - began
+    if status:
+        raise RuntimeError(f"the undisturbed training ended with {status}: {err}")
+    results = whole.outcome("runs")
     tries = (2, 1) if few else (STOPS, STOPS_IN_EVALUATION)
     for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C (SIGINT)")):
         yield by_signal(project, results, seconds, work, number, name, *tries)
     yield by_limit(project, results, seconds, work, 2 if few else LIMITS)
+    yield from damage.rows(project, results, work, few)
 
 
 def by_signal(
@@ -187,11 +195,6 @@ def finish(
         fail(f"after {tried} stops: ended with {status}; not as undisturbed: {different}; {err}")
         return
     stops.held += tried
-
-
-def _of_training(name: str) -> bool:
-    later = ("metrics.json", "membranes.json")  # of evaluation
-    return name.startswith("runs/") and not name.endswith(later)
 
 
 def _failed(what: str) -> bool:
