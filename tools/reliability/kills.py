@@ -3,14 +3,13 @@
 import random
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from moments import After, InWrite, Within, look
+from moments import After, InWrite, Within, look, timed
 from project import NAME, Project, differences, fail, is_whole, make_project, shell_status
 from rows import Row
 
@@ -65,22 +64,8 @@ def undisturbed(project: Project, root: Path) -> Whole:
     """Run the chain without a break."""
     project = project.fresh(root)
     project.run("--version")  # the first start compiles Python's files
-    seconds, work = [], []
-    for command in CHAIN:
-        dump = project.root / "stack"
-        dump.unlink(missing_ok=True)
-        began = time.monotonic()
-        with (project.root / "log").open("w+") as log:
-            process = project.start(*command, err=log, dump=dump)
-            up = time.monotonic() if Within(0).reached(process, project, dump) else began
-            process.wait()
-            if process.returncode:
-                log.seek(0)
-                told = f"ended with {shell_status(process)}: {log.read()}"
-                raise RuntimeError(f"the undisturbed {' '.join(command)} {told}")
-        seconds.append(time.monotonic() - began)
-        work.append(time.monotonic() - up)
-    return Whole(project.outcome(), seconds, work)
+    seconds, work_seconds = zip(*(timed(project, *command) for command in CHAIN), strict=True)
+    return Whole(project.outcome(), list(seconds), list(work_seconds))
 
 
 def killed(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from project import Project
+from project import Project, shell_status
 
 OTHER = "starting or ending"
 #: By what a stack shows, innermost call first in each of its lines; the first that fits counts.
@@ -145,3 +145,23 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_ctime_ns
+
+
+def timed(project: Project, *command: str) -> tuple[float, float]:
+    """Run a command undisturbed: the seconds it took, and those without the start of Python.
+
+    Raises RuntimeError if it fails: then there is nothing to compare with.
+    """
+    dump = project.root / "stack"
+    dump.unlink(missing_ok=True)
+    began = time.monotonic()
+    with (project.root / "log").open("w+") as log:
+        process = project.start(*command, err=log, dump=dump)
+        up = time.monotonic() if Within(0).reached(process, project, dump) else began
+        process.wait()
+        end = time.monotonic()
+        if process.returncode:
+            log.seek(0)
+            told = f"ended with {shell_status(process)}: {log.read()}"
+            raise RuntimeError(f"the undisturbed {' '.join(command)} {told}")
+    return end - began, end - up

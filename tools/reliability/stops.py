@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import damage
-from moments import OTHER, After, InPhase, look
+from moments import OTHER, After, InPhase, Within, look, timed
 from project import NAME, Project, differences, fail, is_whole, make_project, shell_status
 from rows import Row
 
 COMMAND = ".venv/bin/python tools/reliability stops"
 MOST_SECONDS = 10.0  # that a stop may take
 STOPS, STOPS_IN_EVALUATION, LIMITS = 22, 8, 8
+Stop = After | Within | InPhase
+IN_EVALUATION = ("evaluation within training",)
 TOLD = f"steadyspike: {NAME} stopped; the same command goes on from runs/{NAME}/checkpoint.pt"
 #: Where whoever stops a run must be told how it goes on.
 WITHIN = ("in a batch", "evaluation within training", "writing a checkpoint")
@@ -40,51 +42,53 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
     project = make_project(work)
     whole = project.fresh(work / "whole")
     project.run("--version")  # the first start compiles Python's files
-    began = time.monotonic()
-    status, err = whole.run("train", NAME)
-    seconds = time.monotonic() - began
-    if status:
-        raise RuntimeError(f"the undisturbed training ended with {status}: {err}")
+    lengths = timed(whole, "train", NAME)
     results = whole.outcome("runs")
-    tries = (2, 1) if few else (STOPS, STOPS_IN_EVALUATION)
+    tries = (1, 1) if few else (STOPS, STOPS_IN_EVALUATION)
     for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C (SIGINT)")):
-        yield by_signal(project, results, seconds, work, number, name, *tries)
-    yield by_limit(project, results, seconds, work, 2 if few else LIMITS)
+        yield by_signal(project, results, lengths, work, number, name, *tries)
+    yield by_limit(project, results, lengths[0], work, 1 if few else LIMITS)
     yield from damage.rows(project, results, work, few)
 
 
 def by_signal(
     project: Project,
     results: dict[str, bytes],
-    seconds: float,
+    lengths: tuple[float, float],
     work: Path,
     number: signal.Signals,
     name: str,
     anywhere: int,
     in_evaluation: int,
 ) -> Row:
-    """Stop training by a signal, at random moments and in evaluation; finish; compare."""
+    """Stop training by a signal, at random moments and in evaluation; finish; compare.
+
+    ``lengths`` are the seconds of undisturbed training, and those without Python's start.
+    """
     numbers = random.Random(int(number))
-    moments: list[After | InPhase] = [
-        *(After(numbers.uniform(0, seconds)) for _ in range(anywhere)),
-        *(
-            InPhase(("evaluation within training",), numbers.uniform(0, seconds / 2))
-            for _ in range(in_evaluation)
-        ),
-    ]
+    longest = dict(zip((After, Within, InPhase), (*lengths, lengths[1] / 2), strict=True))
+
+    def draw(kind: type[Stop]) -> Stop:
+        seconds = numbers.uniform(0, longest[kind])
+        return InPhase(IN_EVALUATION, seconds) if kind is InPhase else kind(seconds)
+
+    kinds = [After, Within] * ((anywhere + 1) // 2)
+    moments = [draw(kind) for kind in kinds[:anywhere] + [InPhase] * in_evaluation]
     numbers.shuffle(moments)
     stops = Stops()
     while moments:
         fresh = project.fresh(work / f"{number.name}-{stops.runs}")
-        sound, tried = True, 0
+        sound: bool | None = True
+        tried = 0
         while moments and sound:
-            done = stop(fresh, number, moments[-1], stops)
-            if done is None:  # training had ended: this moment is tried in the next run, or later
-                if not tried:
-                    moments[-1] = After(numbers.uniform(0, seconds))
-                break
-            sound, tried = done, tried + 1
-            moments.pop()
+            sound = stop(fresh, number, moments[-1], stops)
+            if sound is not None:
+                tried += 1
+                moments.pop()
+            elif not tried:  # the whole of training was over: the machine is faster by now
+                late = moments.pop()
+                longest[type(late)] = min(longest[type(late)], late.seconds)
+                moments.append(draw(type(late)))
         finish(fresh, results, stops, tried, sound)
     return Row(
         f"{name} during training: exit status {STATUS[number]} within {MOST_SECONDS:.0f} s and a "
@@ -98,11 +102,9 @@ def by_signal(
     )
 
 
-def stop(
-    project: Project, number: signal.Signals, moment: After | InPhase, stops: Stops
-) -> bool | None:
+def stop(project: Project, number: signal.Signals, moment: Stop, stops: Stops) -> bool | None:
     """Send a signal at a moment; whether all is as promised, or None if training had ended."""
-    before = project.checkpoint.read_bytes() if project.checkpoint.exists() else None
+    before = written(project.checkpoint)
     dump = project.root / "stack"
     dump.unlink(missing_ok=True)
     process = project.start("train", NAME, dump=dump)
@@ -126,17 +128,22 @@ def stop(
     if status != STATUS[number] or took > MOST_SECONDS:
         return _failed(f"{number.name} {phase}: ended with {status} after {took:.1f} s: {err}")
     if TOLD in err.splitlines():
-        if not is_whole(project.checkpoint) or project.checkpoint.read_bytes() == before:
+        if not is_whole(project.checkpoint) or written(project.checkpoint) == before:
             return _failed(f"{number.name} {phase}: no new checkpoint")
     elif phase in WITHIN:
         return _failed(f"{number.name} {phase}: it does not tell how to go on: {err}")
-    elif before is not None and project.checkpoint.read_bytes() != before:
+    elif written(project.checkpoint) != before:
         return _failed(f"{number.name} {phase}: the checkpoint was changed")
     else:
         stops.early += 1
     if "Traceback" in err and "in main" in err:  # not while Python itself begins
         return _failed(f"{number.name} {phase}: {err}")
     return True
+
+
+def written(path: Path) -> int | None:
+    """When a file was written, ns; stopped twice in the same batch, it may hold the same bytes."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def by_limit(
@@ -152,7 +159,8 @@ def by_limit(
     given = []
     while stops.tried < tries:
         fresh = project.fresh(work / f"limit-{stops.runs}")
-        sound, tried = True, 0
+        sound: bool | None = True
+        tried = 0
         while sound and stops.tried < tries:
             limit = shortest + stops.tried % span
             began = time.monotonic()
@@ -160,6 +168,7 @@ def by_limit(
             if status == 0:
                 if not tried:  # the machine is faster by now
                     shortest = max(0, shortest - 1)
+                sound = None
                 break
             given.append(limit)
             took = time.monotonic() - began - limit
@@ -183,13 +192,13 @@ def by_limit(
 
 
 def finish(
-    project: Project, results: dict[str, bytes], stops: Stops, tried: int, sound: bool
+    project: Project, results: dict[str, bytes], stops: Stops, tried: int, sound: bool | None
 ) -> None:
-    """Train to the end and compare."""
+    """Train to the end, where it has not come there (None), and compare; False is not sound."""
     stops.runs += 1
-    if not sound:
+    if sound is False:
         return
-    status, err = project.run("train", NAME)
+    status, err = project.run("train", NAME) if sound else (0, "")
     different = differences(results, project.outcome("runs"))
     if status or different:
         fail(f"after {tried} stops: ended with {status}; not as undisturbed: {different}; {err}")
