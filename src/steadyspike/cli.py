@@ -54,7 +54,9 @@ def _nobody() -> TextIO:
 
 def _tell(message: str) -> None:
     """One line on standard error, whatever was quoted in it."""
-    print(f"steadyspike: {' '.join(message.splitlines())}", file=sys.stderr)
+    # A name from a hostile file may hold what a terminal obeys.
+    line = "".join(letter if letter.isprintable() else " " for letter in message)
+    print(f"steadyspike: {line}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

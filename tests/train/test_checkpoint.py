@@ -1,12 +1,22 @@
+import hashlib
+import io
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from steadyspike.errors import UserError
-from steadyspike.train.checkpoint import both, load_checkpoint, save_checkpoint
+from steadyspike.train.checkpoint import (
+    FORMAT,
+    both,
+    load_checkpoint,
+    parse_checkpoint,
+    save_checkpoint,
+)
 from steadyspike.train.loop import Trainer
 from tiny import tiny_dataset, tiny_experiment
 
@@ -16,6 +26,7 @@ STATE: dict[str, Any] = {
     "name": "ö",
     "none": None,
 }
+KEYS = st.sampled_from(["format", "experiment", "fingerprint", "state", "other"])
 
 
 def same(a: Any, b: Any) -> bool:
@@ -145,6 +156,31 @@ def test_nothing_in_it_is_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"checkpoint\.pt: "):
         load_checkpoint(path, tiny_experiment())
     assert not made.exists()
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=12,
+)
+
+
+def summed(raw: bytes) -> bytes:
+    return raw + hashlib.sha256(raw).digest()
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda raw: b"PK\x03\x04" + raw))
+def test_bytes_with_their_sum_are_no_checkpoint(raw: bytes) -> None:
+    with pytest.raises(UserError, match=r"^c\.pt: no checkpoint of this version"):
+        parse_checkpoint(summed(raw), Path("c.pt"), tiny_experiment())
+
+
+@given(PLAIN | st.dictionaries(KEYS, PLAIN).map(lambda entries: {"format": FORMAT, **entries}))
+def test_other_things_that_torch_has_saved_are_no_checkpoint(content: Any) -> None:
+    file = io.BytesIO()
+    torch.save(content, file)
+    with pytest.raises(UserError, match=r"^c\.pt: "):
+        parse_checkpoint(summed(file.getvalue()), Path("c.pt"), tiny_experiment())
 
 
 def test_a_trainers_state_survives_the_file(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,9 +98,14 @@ def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str
         raise Damaged(f"{path}: truncated or altered, no whole checkpoint; {begin_anew}")
     try:
         content = torch.load(io.BytesIO(raw[:-SUM]), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # it holds more than tensors and plain values
+    except Exception:  # it holds more than tensors and plain values, or is no zip file at all
         content = None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    keys = {"experiment": dict, "fingerprint": str, "state": dict}
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != FORMAT
+        or not all(isinstance(content.get(key), kind) for key, kind in keys.items())
+    ):
         raise UserError(f"{path}: no checkpoint of this version of steadyspike; {begin_anew}")
     if content["fingerprint"] != experiment.fingerprint():
         theirs, ours = content["experiment"], experiment.decisive()
