@@ -108,7 +108,7 @@ def test_numbers_are_those_of_yaml_1_2(path: Path, text: str, value: Any) -> Non
         ("experiments: {a: {x: 1:%s1}}" % ("1:" * 5000), "line 1: '1:1.*' is no int"),
         ("experiments: {a: {x: 1:%s1.0}}" % ("1:" * 5000), "line 1: '1:1.*' is no float"),
         ("#" * (1 << 20) + "\nexperiments: {}", "too large; expected at most 1,048,576 bytes"),
-        ("experiments: {a: %s1%s}" % ("[" * 20, "]" * 20), "no valid YAML: nested too deep"),
+        (f"experiments: {{a: {'[' * 20}1{']' * 20}}}", "no valid YAML: nested too deep"),
         ("[" * 50_000, "no valid YAML: nested too deep"),
         ("{a: " * 2_000, "no valid YAML: nested too deep"),
         ("- " * 5_000, "no valid YAML: nested too deep"),
