@@ -132,10 +132,10 @@ def stop(project: Project, number: signal.Signals, moment: Stop, stops: Stops) -
             return _failed(f"{number.name} {phase}: no new checkpoint")
     elif phase in WITHIN:
         return _failed(f"{number.name} {phase}: it does not tell how to go on: {err}")
-    elif written(project.checkpoint) != before:
-        return _failed(f"{number.name} {phase}: the checkpoint was changed")
-    else:
+    elif written(project.checkpoint) == before:
         stops.early += 1
+    elif not is_whole(project.checkpoint):  # of the last epoch: nothing is trained any more
+        return _failed(f"{number.name} {phase}: the checkpoint is not whole")
     if "Traceback" in err and "in main" in err:  # not while Python itself begins
         return _failed(f"{number.name} {phase}: {err}")
     return True

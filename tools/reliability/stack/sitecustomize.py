@@ -1,12 +1,23 @@
 """Python imports this by itself where this folder is in PYTHONPATH: SIGUSR1 writes the stack.
 
-The dump is made in the signal's handler, below Python: what runs goes on as it would have.
+By a handler in Python, which waits for the operation at hand: faulthandler's looks at frames in the
+midst of a change, and crashed now and then.
 """
 
-import faulthandler
 import os
 import signal
-from pathlib import Path
+from types import FrameType
 
-_dump = Path(os.environ["STACK_DUMP"]).open("w")  # noqa: SIM115  (open as long as the process)
-faulthandler.register(signal.SIGUSR1, file=_dump, all_threads=False)
+_dump = os.open(os.environ["STACK_DUMP"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+
+def _write(number: int, frame: FrameType | None) -> None:
+    lines = []
+    while frame is not None:
+        code = frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}\n')
+        frame = frame.f_back
+    os.write(_dump, "".join([*lines, "  ...\n"]).encode())  # at once: another may come
+
+
+signal.signal(signal.SIGUSR1, _write)
