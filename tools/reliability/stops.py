@@ -120,8 +120,9 @@ def stop(project: Project, number: signal.Signals, moment: Stop, stops: Stops) -
     _, err = process.communicate()
     took = time.monotonic() - sent
     status = shell_status(process)
-    if status == 0 and phase == OTHER and (project.run_folder / "timing.json").exists():
-        return None  # it was about to end
+    over = phase == OTHER and (project.run_folder / "timing.json").exists()
+    if over and status in (0, STATUS[number]):
+        return None  # it was about to end: every result is written
     stops.tried += 1
     stops.phases[phase] += 1
     stops.slowest = max(stops.slowest, took)
