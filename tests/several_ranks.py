@@ -13,7 +13,7 @@ from steadyspike.evaluate.accuracy import Presentation, evaluate
 from steadyspike.experiment import Experiment
 from steadyspike.train.digest import state_digest
 from steadyspike.train.distribution import Ranks, joined
-from steadyspike.train.loop import Trainer
+from steadyspike.train.trainer import Trainer
 from tiny import tiny_dataset, tiny_experiment
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {

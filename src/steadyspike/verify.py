@@ -7,7 +7,7 @@ from pathlib import Path
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
 from steadyspike.experiment import Experiment
-from steadyspike.train.loop import DIGEST_BATCHES, Trainer
+from steadyspike.train.trainer import DIGEST_BATCHES, Trainer
 
 
 @dataclass(frozen=True)

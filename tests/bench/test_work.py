@@ -15,7 +15,7 @@ from steadyspike.models.blocks import SpikingConv
 from steadyspike.neuron import LIF
 from steadyspike.norm import OSR
 from steadyspike.sequence import sequence
-from steadyspike.train.loop import Trainer
+from steadyspike.train.trainer import Trainer
 
 TINY = Setting(image=(3, 8, 8), widths=(4, "P", 6), steps=3, chunk=2, batch=5)
 
@@ -48,7 +48,7 @@ def test_our_step_gives_the_bits_of_the_trainers_step(
     trainer = Trainer(ours.experiment_of(setting), same_batch(setting))
     # An epoch visits its images in an order of its own; here in that of the batch in memory.
     monkeypatch.setattr(
-        "steadyspike.train.loop.epoch_order", lambda *_: torch.arange(setting.batch)
+        "steadyspike.train.trainer.epoch_order", lambda *_: torch.arange(setting.batch)
     )
     trainer._begin_epoch()
     before = {name: tensor.clone() for name, tensor in measured.model.state_dict().items()}

@@ -14,8 +14,8 @@ from steadyspike.experiment import Experiment
 from steadyspike.neuron import LIF
 from steadyspike.sequence import sequence
 from steadyspike.train.digest import weights_sha256
-from steadyspike.train.loop import Trainer
 from steadyspike.train.run import train_run
+from steadyspike.train.trainer import Trainer
 from tiny import read_json, tiny_dataset, tiny_experiment
 
 

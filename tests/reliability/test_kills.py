@@ -137,9 +137,13 @@ def test_kills_in_writes_are_of_every_kind_of_file() -> None:
     [
         ("", OTHER),
         ("files.py:write checkpoint.py:save_checkpoint loop.py:train", "writing a checkpoint"),
-        ("conv.py:forward loop.py:_present loop.py:_train_batch loop.py:train", "in a batch"),
-        ("accuracy.py:evaluate loop.py:finish_epoch loop.py:train", "evaluation within training"),
-        ("loop.py:run_epoch loop.py:train", "between batches"),
+        ("conv.py:forward trainer.py:_train_batch loop.py:train", "in a batch"),
+        (
+            "accuracy.py:evaluate trainer.py:finish_epoch loop.py:train",
+            "evaluation within training",
+        ),
+        ("trainer.py:run_epoch loop.py:train", "between batches"),
+        ("network.py:build_model trainer.py:__init__ loop.py:train", OTHER),
         ("checkpoint.py:newest_checkpoint loop.py:_resume loop.py:train", OTHER),
         ("files.py:write_atomically run.py:train_run", "writing a run's results"),
     ],

@@ -17,7 +17,7 @@ from steadyspike.train.checkpoint import (
     parse_checkpoint,
     save_checkpoint,
 )
-from steadyspike.train.loop import Trainer
+from steadyspike.train.trainer import Trainer
 from tiny import tiny_dataset, tiny_experiment
 
 STATE: dict[str, Any] = {

@@ -11,7 +11,8 @@ from steadyspike.errors import UserError
 from steadyspike.train.digest import state_digest
 from steadyspike.train.distribution import Ranks
 from steadyspike.train.graph import WARM_UP, Replayed
-from steadyspike.train.loop import Trainer, check_recordable
+from steadyspike.train.network import check_recordable
+from steadyspike.train.trainer import Trainer
 from tiny import tiny_dataset, tiny_experiment
 
 

@@ -12,11 +12,12 @@ from steadyspike.data import Dataset
 from steadyspike.errors import UserError
 from steadyspike.evaluate.accuracy import Score
 from steadyspike.experiment import Experiment
-from steadyspike.train import loop
 from steadyspike.train.checkpoint import load_checkpoint
 from steadyspike.train.digest import state_digest
-from steadyspike.train.loop import Diverged, Trainer, build_model, cosine, train
+from steadyspike.train.loop import train
+from steadyspike.train.network import build_model
 from steadyspike.train.run import train_run
+from steadyspike.train.trainer import Diverged, Trainer, cosine
 from tiny import read_json, tiny_dataset, tiny_experiment
 
 
@@ -165,7 +166,9 @@ def test_the_best_weights_are_those_of_the_best_epoch(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([10.0, 30.0, 30.0, 20.0])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: Score(1.0, next(accuracies)))
+    monkeypatch.setattr(
+        "steadyspike.train.trainer.evaluate", lambda *_: Score(1.0, next(accuracies))
+    )
     states = []
     finish_epoch = Trainer.finish_epoch
 
@@ -212,7 +215,7 @@ def explode(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     def absurd(learning_rate: float, at: int, epochs: int) -> float:
         return 1e30 if at >= epoch else cosine(learning_rate, at, epochs)
 
-    monkeypatch.setattr(loop, "cosine", absurd)
+    monkeypatch.setattr("steadyspike.train.trainer.cosine", absurd)
 
 
 def test_a_diverging_run_names_epoch_and_batch(dataset: Dataset, tmp_path: Path) -> None:

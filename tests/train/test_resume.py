@@ -16,9 +16,10 @@ from steadyspike.experiment import Experiment
 from steadyspike.train import loop, run
 from steadyspike.train.checkpoint import both, load_checkpoint, save_checkpoint
 from steadyspike.train.digest import state_digest
-from steadyspike.train.loop import Trainer, train
+from steadyspike.train.loop import train
 from steadyspike.train.run import train_run
 from steadyspike.train.signals import Stopped
+from steadyspike.train.trainer import Trainer
 from tiny import command, contents, make_project, start, tiny_dataset, tiny_experiment, trained
 
 OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")

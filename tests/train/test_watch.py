@@ -3,7 +3,7 @@ import torch
 
 from steadyspike.neuron import LIF
 from steadyspike.norm import OSR
-from steadyspike.train.loop import Trainer
+from steadyspike.train.trainer import Trainer
 from steadyspike.train.watch import MOST_VARIANCE, SilenceWatch, exploding
 from tiny import tiny_dataset, tiny_experiment
 

@@ -13,11 +13,11 @@ from project import Project, shell_status
 OTHER = "starting or ending"
 #: By what a stack shows, innermost call first in each of its lines; the first that fits counts.
 PHASES = (
-    (r"train/loop\.py.* in (__init__|_resume)\b.*train/loop\.py.* in train\b", OTHER),
+    (r"train/(trainer|loop)\.py.* in (__init__|_resume)\b.*train/loop\.py.* in train\b", OTHER),
     (r"train/checkpoint\.py.* in save_checkpoint", "writing a checkpoint"),
     (r"evaluate/accuracy\.py.* in evaluate\b.*train/loop\.py", "evaluation within training"),
-    (r"train/loop\.py.* in _train_batch", "in a batch"),
-    (r"train/loop\.py.* in (run_epoch|train)\b", "between batches"),
+    (r"train/trainer\.py.* in _train_batch", "in a batch"),
+    (r"train/loop\.py.* in train\b", "between batches"),
     (r"files\.py.*train/run\.py.* in train_run", "writing a run's results"),
     (r"files\.py.*evaluate/run\.py.* in evaluate_run", "writing metrics"),
     (r"evaluate/run\.py.* in evaluate_run", "evaluation"),

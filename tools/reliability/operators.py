@@ -22,7 +22,7 @@ from steadyspike.evaluate.accuracy import Presentation, evaluate
 from steadyspike.evaluate.membranes import Membranes
 from steadyspike.evaluate.rates import FiringRates
 from steadyspike.experiment import Experiment, load_experiments
-from steadyspike.train.loop import Trainer
+from steadyspike.train.trainer import Trainer
 
 #: What the documentation of use_deterministic_algorithms says is refused on a GPU, by the name
 #: that it gives, and the operators that are meant; `backward` where only a gradient is refused.

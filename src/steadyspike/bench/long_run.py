@@ -23,7 +23,7 @@ from steadyspike.errors import UserError
 from steadyspike.experiment import DatasetOptions, Experiment
 from steadyspike.files import write_atomically
 from steadyspike.train.determinism import make_deterministic
-from steadyspike.train.loop import Trainer
+from steadyspike.train.trainer import Trainer
 
 NAME = "fashion_mnist"
 SIDE = 32

@@ -25,7 +25,7 @@ from steadyspike.data.dataset import Split
 from steadyspike.experiment import Experiment
 from steadyspike.sequence import sequence
 from steadyspike.train.graph import WARM_UP, CudaRecorder, Replayed
-from steadyspike.train.loop import Trainer
+from steadyspike.train.trainer import Trainer
 
 
 def online(setting: Setting) -> Variants:

@@ -17,7 +17,7 @@ from steadyspike.bench.ours import experiment_of
 from steadyspike.bench.setting import Setting
 from steadyspike.data import Dataset
 from steadyspike.experiment import DatasetOptions
-from steadyspike.train.loop import DIGEST_BATCHES, Trainer
+from steadyspike.train.trainer import DIGEST_BATCHES, Trainer
 
 AUGMENTATION: Literal["crop_flip"] = "crop_flip"
 SKIPPED = max(DIGEST_BATCHES)  # the batches after which weights are hashed

@@ -25,7 +25,7 @@ from steadyspike.files import write_atomically
 from steadyspike.neuron import LIF
 from steadyspike.train.digest import weights_sha256
 from steadyspike.train.history import best_row
-from steadyspike.train.loop import build_model
+from steadyspike.train.network import build_model
 from steadyspike.train.run import run_folders
 
 MEMORY_STEPS = (2, 4, 6, 8, 10, 15, 20, 25, 30)  # T of Figure 2a

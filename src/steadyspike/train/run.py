@@ -18,7 +18,9 @@ from steadyspike.train.checkpoint import both
 from steadyspike.train.digest import weights_sha256
 from steadyspike.train.distribution import ALONE, Ranks
 from steadyspike.train.history import history_csv
-from steadyspike.train.loop import CHECKPOINT_SECONDS, Trainer, check_device, train
+from steadyspike.train.loop import CHECKPOINT_SECONDS, train
+from steadyspike.train.network import check_device
+from steadyspike.train.trainer import Trainer
 
 CHECKPOINT = "checkpoint.pt"
 

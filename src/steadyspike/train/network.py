@@ -1,0 +1,60 @@
+"""The network that an experiment trains, as its device and precision want it."""
+
+import torch
+from torch import nn
+
+from steadyspike.data import Dataset
+from steadyspike.data.presenting import frame_shape
+from steadyspike.errors import UserError
+from steadyspike.experiment import Experiment
+from steadyspike.models import build, option_names
+from steadyspike.models.blocks import StepDropout
+from steadyspike.seeds import derive_seed
+from steadyspike.train.distribution import Ranks
+
+
+def check_device(experiment: Experiment) -> None:
+    """Whether this machine has the experiment's device; UserError if not."""
+    if experiment.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{experiment.name}: device: torch finds no GPU here, expected cpu")
+
+
+def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:
+    """The network of an experiment with its initial weights, on the experiment's device.
+
+    Raises:
+        UserError: this machine has no such device, or the network no room in the images.
+    """
+    check_device(experiment)
+    torch.manual_seed(derive_seed(experiment.seed, "init"))
+    name = experiment.model.name
+    options = experiment.model.model_dump(exclude={"name"}, exclude_none=True)
+    channels, height, width = frame_shape(dataset)
+    poolings = options.get("widths", []).count("P")
+    if min(height, width) >> poolings == 0:
+        raise UserError(
+            f"{experiment.name}: model.widths: at most {min(height, width).bit_length() - 1} 'P' "
+            f"for images of {height}x{width}, got {poolings}"
+        )
+    if "image_size" in option_names(name):
+        options["image_size"] = height
+    model = build(name, in_channels=channels, num_classes=dataset.num_classes, **options)
+    precision = experiment.training.precision
+    if precision == "float64":
+        model.double()
+    # A choice of the experiment's, never of the framework's default.
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    # Channels last: convolutions need no reordering of their inputs.
+    return model.to(memory_format=torch.channels_last).to(experiment.device)
+
+
+def check_recordable(experiment: Experiment, model: nn.Module, ranks: Ranks) -> None:
+    """Whether a batch can be recorded as a CUDA graph; UserError if not."""
+    key = f"{experiment.name}: training.cuda_graph"
+    if not ranks.alone:
+        raise UserError(f"{key}: expected false with several processes, which exchange sums")
+    if any(isinstance(m, StepDropout) and m.probability > 0 for m in model.modules()):
+        raise UserError(
+            f"{key}: expected false for a network whose head draws a seed for each batch"
+        )
