@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from steadyspike.data.dataset import Split
 from steadyspike.data.fashion_mnist import CLASSES, FILES, MEAN, STD
 from steadyspike.data.idx import write_idx
 from steadyspike.data.manifest import file_sum, manifest_of_files, write_manifest
+from steadyspike.errors import UserError
 from steadyspike.experiment import Experiment
 from steadyspike.params import merge, read_yaml
 
@@ -137,6 +138,15 @@ def refused(result: "subprocess.CompletedProcess[str]", *expected: str, status: 
         assert re.search(pattern, lines[0]), f"{pattern!r} is not in {lines[0]!r}"
 
 
+def one_line(error: UserError, *words: str) -> str:
+    """The message, which is one line and holds all these words."""
+    message = str(error)
+    assert "\n" not in message, message
+    for word in words:
+        assert word in message, message
+    return message
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens to."""
     with socket.socket() as listener:
@@ -155,6 +165,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def change_json(path: Path, change: Callable[[Any], object]) -> None:
+    """``change`` is given what the file holds, to change it in place."""
+    content = read_json(path)
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 @functools.cache

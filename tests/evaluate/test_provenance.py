@@ -1,6 +1,5 @@
 """Metrics say what they are of, and are not measured of anything else."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from steadyspike.experiment import Experiment
 from steadyspike.neuron import LIF
 from steadyspike.train.provenance import PACKAGE, code_sha256, environment_sha256
 from steadyspike.train.run import train_run
-from tiny import read_json, tiny_dataset, tiny_experiment
+from tiny import change_json, one_line, read_json, tiny_dataset, tiny_experiment
 
 SEEDS = {"seeds": [3, 5], "training.epochs": 1}
 
@@ -49,19 +48,10 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def change(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = read_json(path)
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 def refused(experiment: Experiment, dataset: Dataset, folder: Path, *words: str) -> None:
     with pytest.raises(UserError) as caught:
         evaluate_run(experiment, dataset, folder)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
+    one_line(caught.value, *words)
     assert not (folder / "metrics.json").exists()
     assert not (folder / "membranes.json").exists()
 
@@ -92,8 +82,8 @@ def test_every_version_that_took_part_in_any_seed_is_named(
 ) -> None:
     mine, theirs = code_sha256(), "a" * 64
     moved = ["b" * 64, "c" * 64, "b" * 64]  # there and back
-    change(run / "digests.json", lambda d: d["provenance"].update(environment=moved))
-    change(
+    change_json(run / "digests.json", lambda d: d["provenance"].update(environment=moved))
+    change_json(
         run / "seeds" / "5" / "digests.json",
         lambda d: d["provenance"].update(code=[mine, theirs], environment=["c" * 64, "d" * 64]),
     )
@@ -171,7 +161,7 @@ def test_damaged_digests(
     dataset: Dataset,
     run: Path,
 ) -> None:
-    change(run / "digests.json", damage)
+    change_json(run / "digests.json", damage)
     told = "run/digests.json: expected SHA-256 sums"
     refused(experiment, dataset, run, told, "train it again, `steadyspike train tiny`")
 
@@ -205,7 +195,7 @@ def test_what_only_moves_work_about_may_have_changed(dataset: Dataset, run: Path
 
 def test_seeds_of_different_data(experiment: Experiment, dataset: Dataset, run: Path) -> None:
     place = run / "seeds" / "5" / "digests.json"
-    change(place, lambda d: d["provenance"].update(data="a" * 64))
+    change_json(place, lambda d: d["provenance"].update(data="a" * 64))
     told = (
         f"{place}: provenance.data: trained on {'a' * 12}, but {run / 'digests.json'} on "
         f"{dataset.sha256()[:12]}: train it again"

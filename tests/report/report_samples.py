@@ -1,15 +1,16 @@
-"""A made-up pipeline for the report to read: its numbers are arbitrary but fixed."""
+"""Made-up runs for the report to read: their numbers are arbitrary but fixed."""
 
 import csv
 import hashlib
 import json
 import math
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
 from steadyspike.experiment import Experiment, load_experiments
-from steadyspike.params import merge
+from steadyspike.params import merge, read_yaml
+from tiny import REPOSITORY
 
 EXPERIMENTS: dict[str, dict[str, Any]] = {  # in another order than the report's
     "osr_ots": {"model": {"norm": "osr", "stabilize_threshold": True}},
@@ -20,37 +21,25 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {  # in another order than the report's
     "linear": {"model": {"norm": "linear"}},
 }
 
-DEFAULTS: dict[str, Any] = {
-    "seeds": [0],
-    "device": "cpu",
-    "dataset": {"name": "embedded", "augmentation": "none"},
-    "model": {
-        "name": "vggsnn",
-        "widths": [32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256],
-        "norm": "osr",
-        "stabilize_threshold": False,
-        "online": True,
-        "reset": "subtract",
-        "tau": 2.0,
-        "v_threshold": 1.0,
-        "surrogate_slope": 4.0,
-        "dropout": 0.0,
-        "inference_threshold": "live",
-        "fallback_ratio": 20.0,
+# The repository's own, but for whatever a test of the report names.
+DEFAULTS: dict[str, Any] = merge(
+    read_yaml(REPOSITORY / "params.yaml")["defaults"],
+    {
+        "seeds": [0],
+        "device": "cpu",
+        "dataset": {"name": "embedded", "augmentation": "none"},
+        "model": {
+            "name": "vggsnn",
+            "widths": [32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256],
+            "norm": "osr",
+            "stabilize_threshold": False,
+            "online": True,
+            "inference_threshold": "live",
+        },
+        "training": {"steps": 4, "epochs": 12, "batch": 64, "weight_decay": 0.0005},
+        "evaluation": {"batch": 100, "steps": 4},
     },
-    "training": {
-        "steps": 4,
-        "chunk": 4,
-        "epochs": 12,
-        "batch": 64,
-        "learning_rate": 0.1,
-        "momentum": 0.9,
-        "weight_decay": 0.0005,
-        "mse_weight": 0.05,
-        "precision": "float32",
-    },
-    "evaluation": {"batch": 100, "steps": 4},
-}
+)
 
 ACCURACY = {
     "per_step": 71.204,
@@ -179,23 +168,20 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def write_run(folder: Path, name: str) -> None:
-    """Everything that one experiment of the folder's params.yaml leaves behind."""
+def write_run(folder: Path, name: str, **changes: Any) -> None:
+    """Everything that an experiment of the folder's params.yaml leaves behind.
+
+    ``changes`` are made to its metrics.
+    """
     known = load_experiments(folder / "params.yaml")[name]
     home = folder / "runs" / name
     home.mkdir(parents=True, exist_ok=True)
-    (home / "metrics.json").write_text(json.dumps(metrics(name, known)), encoding="utf-8")
-    write_csv(home / "history.csv", history(name))
+    content = metrics(name, known) | changes
+    (home / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
+    write_csv(home / "history.csv", history(name, known.training.epochs))
     (home / "digests.json").write_text(json.dumps(digests(known)), encoding="utf-8")
-    if name == "osr_ots":
+    if known.model.stabilize_threshold:
         (home / "membranes.json").write_text(json.dumps(membranes()), encoding="utf-8")
-
-
-def change(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """A JSON file of which something is another."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    change(content)
-    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def ail(folder: Path, name: str, layers: dict[str, dict[int, str]]) -> None:
@@ -224,3 +210,17 @@ def write_pipeline(folder: Path, leave_out: tuple[str, ...] = ()) -> Path:
             write_run(folder, name)
     write_memory(folder)
     return folder
+
+
+def copy_pipelines(folder: Path) -> Path:
+    """The real params.yaml of each, with nothing run."""
+    for path in sorted(REPOSITORY.glob("pipelines/*/params.yaml")):
+        (folder / path.parent.name).mkdir(parents=True)
+        shutil.copy(path, folder / path.parent.name)
+    return folder
+
+
+def write_paper_run(pipelines: Path, run: str, **changes: Any) -> None:
+    """As `write_run`, of a run that is named by its pipeline too: ``cifar10/vggsnn-osr``."""
+    pipeline, experiment = run.split("/")
+    write_run(pipelines / pipeline, experiment, **changes)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import report_samples as samples
-from test_page import read
-from test_paper_report import copy_pipelines, write_run
+from page_reader import read
 
 from steadyspike.report import write_paper_report, write_report
 from steadyspike.report.caveats import MOST_VARIANCE, caveats, layers, named, spans, versions
 from steadyspike.report.sources import Pipeline, read_pipeline
+from tiny import change_json
 
 CODE, LATER = samples.sha256("code"), "e" * 64
 AIL = {
@@ -143,7 +143,7 @@ def test_hostile_layers_are_refused_or_shown(pipeline: Path) -> None:
 def take_part(folder: Path, **changes: Any) -> None:
     """Other versions had a part in the run of this folder."""
     for file in ("metrics.json", "digests.json"):
-        samples.change(folder / file, lambda content: content["provenance"].update(changes))
+        change_json(folder / file, lambda content: content["provenance"].update(changes))
 
 
 def test_runs_by_different_versions(pipeline: Path) -> None:
@@ -178,16 +178,16 @@ def test_runs_that_all_changed_in_their_midst(pipeline: Path) -> None:
 
 def test_measured_by_different_versions(pipeline: Path) -> None:
     path = pipeline / "runs" / "osr" / "metrics.json"
-    samples.change(path, lambda content: content["evaluation"].update(code=LATER))
+    change_json(path, lambda content: content["evaluation"].update(code=LATER))
     (told,) = versions(named(read_pipeline(pipeline).runs))
     assert told.startswith("More than one version of the code measured what stands here: ")
     assert told.endswith(f"; OSR by {LATER[:12]}.")
 
 
 def test_the_papers_tables_tell_it_where_it_holds(tmp_path: Path) -> None:
-    pipelines = copy_pipelines(tmp_path / "pipelines")
+    pipelines = samples.copy_pipelines(tmp_path / "pipelines")
     for run in ("cifar10/vggsnn-osr_ots", "cifar10/vggsnn-per_step", "imagenet/sew_resnet34-ots"):
-        write_run(pipelines, run)
+        samples.write_paper_run(pipelines, run)
     take_part(pipelines / "cifar10" / "runs" / "vggsnn-per_step", code=[LATER])
     home = pipelines / "imagenet" / "runs" / "sew_resnet34-ots"
     rows = samples.history("ots", 100)
@@ -245,8 +245,8 @@ def test_nothing_measured_no_provenance(tmp_path: Path) -> None:
 
 
 def test_the_papers_page_has_it_too(tmp_path: Path) -> None:
-    pipelines = copy_pipelines(tmp_path / "pipelines")
-    write_run(pipelines, "cifar10/vggsnn-osr_ots")
+    pipelines = samples.copy_pipelines(tmp_path / "pipelines")
+    samples.write_paper_run(pipelines, "cifar10/vggsnn-osr_ots")
     write_paper_report(pipelines, tmp_path / "out")
     (row,) = json.loads((tmp_path / "out" / "provenance.json").read_text())["rows"]
     assert row["experiment"] == "cifar10/vggsnn-osr_ots"

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import report_samples as samples
-from test_paper_report import copy_pipelines
-from test_paper_report import write_run as write_paper_run
 
 from steadyspike.errors import UserError
 from steadyspike.evaluate.settings import settings_of
 from steadyspike.params import merge
 from steadyspike.report import list_cells, write_paper_report, write_report
+from tiny import change_json, one_line
 
 OTHER = "f" * 64
 SHORT = "f" * 12
@@ -29,7 +28,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def change(run: str, file: str, change: Change) -> None:
-    samples.change(Path("runs", run, file), change)
+    change_json(Path("runs", run, file), change)
 
 
 def set_params(**experiments: dict[str, Any]) -> None:
@@ -45,16 +44,8 @@ def set_params(**experiments: dict[str, Any]) -> None:
 def refused(*words: str) -> str:
     with pytest.raises(UserError) as caught:
         write_report(Path(), Path("out"))
-    return told(caught.value, *words, out=Path("out"))
-
-
-def told(error: UserError, *words: str, out: Path) -> str:
-    message = str(error)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
-    assert not out.exists()
-    return message
+    assert not Path("out").exists()
+    return one_line(caught.value, *words)
 
 
 def test_all_alike_is_written(pipeline: Path) -> None:
@@ -243,16 +234,17 @@ def test_malformed(pipeline: Path, file: str, damage: Change, key: str) -> None:
 @pytest.fixture
 def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    pipelines = copy_pipelines(Path("pipelines"))
+    pipelines = samples.copy_pipelines(Path("pipelines"))
     for run in ("cifar10/vggsnn-osr_ots", "cifar10/vggsnn-per_step", "cifar100/vggsnn-osr_ots"):
-        write_paper_run(pipelines, run)
+        samples.write_paper_run(pipelines, run)
     return pipelines
 
 
 def refused_paper(*words: str) -> None:
     with pytest.raises(UserError) as caught:
         write_paper_report(Path("pipelines"), Path("out"))
-    told(caught.value, *words, out=Path("out"))
+    assert not Path("out").exists()
+    one_line(caught.value, *words)
 
 
 def rerun(run: str, before: str, after: str) -> None:
@@ -263,7 +255,7 @@ def rerun(run: str, before: str, after: str) -> None:
     assert before in text
     path.write_text(text.replace(before, after, 1))
     shutil.rmtree(path.parent / "runs" / experiment)
-    write_paper_run(Path("pipelines"), run)
+    samples.write_paper_run(Path("pipelines"), run)
 
 
 def test_data_sets_each_with_its_data_and_batch(paper: Path) -> None:
@@ -274,7 +266,7 @@ def test_data_sets_each_with_its_data_and_batch(paper: Path) -> None:
 def test_different_data_of_one_data_set(paper: Path) -> None:
     home = paper / "cifar10" / "runs" / "vggsnn-per_step"
     for file in ("metrics.json", "digests.json"):
-        samples.change(home / file, lambda content: content["provenance"].update(data=OTHER))
+        change_json(home / file, lambda content: content["provenance"].update(data=OTHER))
     refused_paper(
         "pipelines/cifar10/runs/vggsnn-per_step/metrics.json: provenance.data: ",
         "`dvc repro pipelines/cifar10/dvc.yaml:evaluate@vggsnn-osr_ots "

@@ -8,44 +8,19 @@ from typing import Any
 
 import pytest
 import report_samples as samples
-from test_page import read
+from page_reader import check_alone, read
 
 from steadyspike.errors import UserError
-from steadyspike.experiment import load_experiments
 from steadyspike.report import list_cells, write_paper_report
 from steadyspike.report.cells import cells
 from steadyspike.report.reproduction import Reproduction
 from steadyspike.report.tables import Column, Mean, Table
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-def copy_pipelines(folder: Path) -> Path:
-    """The real params.yaml of each, with nothing run."""
-    for path in sorted(REPOSITORY.glob("pipelines/*/params.yaml")):
-        (folder / path.parent.name).mkdir(parents=True)
-        shutil.copy(path, folder / path.parent.name)
-    return folder
-
-
-def write_run(pipelines: Path, run: str, **changes: Any) -> None:
-    """What an experiment leaves behind, run with the parameters that it has."""
-    pipeline, experiment = run.split("/")
-    known = load_experiments(pipelines / pipeline / "params.yaml")[experiment]
-    home = pipelines / pipeline / "runs" / experiment
-    home.mkdir(parents=True)
-    content = samples.metrics(experiment, known) | changes
-    (home / "metrics.json").write_text(json.dumps(content))
-    samples.write_csv(home / "history.csv", samples.history(experiment, known.training.epochs))
-    (home / "digests.json").write_text(json.dumps(samples.digests(known)))
-    if known.model.stabilize_threshold:
-        (home / "membranes.json").write_text(json.dumps(samples.membranes()))
+from tiny import read_json
 
 
 def metrics_of(pipelines: Path, run: str) -> dict[str, Any]:
     pipeline, experiment = run.split("/")
-    path = pipelines / pipeline / "runs" / experiment / "metrics.json"
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = read_json(pipelines / pipeline / "runs" / experiment / "metrics.json")
     return content
 
 
@@ -56,11 +31,11 @@ def accuracy(last: float, best: float) -> dict[str, Any]:
 @pytest.fixture
 def some(tmp_path: Path) -> Path:
     """Three of the experiments, and Figure 2a."""
-    pipelines = copy_pipelines(tmp_path / "pipelines")
+    pipelines = samples.copy_pipelines(tmp_path / "pipelines")
     seeds = {"0": accuracy(94.0, 94.1), "1": accuracy(94.2, 94.5), "2": accuracy(94.4, 94.3)}
-    write_run(pipelines, "cifar10/vggsnn-osr_ots", accuracy=seeds["0"], seeds=seeds)
-    write_run(pipelines, "cifar10/vggsnn-per_step", accuracy=accuracy(92.0, 92.3))
-    write_run(
+    samples.write_paper_run(pipelines, "cifar10/vggsnn-osr_ots", accuracy=seeds["0"], seeds=seeds)
+    samples.write_paper_run(pipelines, "cifar10/vggsnn-per_step", accuracy=accuracy(92.0, 92.3))
+    samples.write_paper_run(
         pipelines,
         "imagenet/sew_resnet34-osr_ots",
         accuracy=accuracy(63.9, 64.0),
@@ -124,7 +99,7 @@ def test_what_was_not_run_is_never_filled_from_the_paper(some: Path, tmp_path: P
                 pipeline, experiment = row["experiment"].split("/")
                 command = f"dvc repro pipelines/{pipeline}/dvc.yaml:report@{experiment}"
                 assert command in content["commands"]
-    nothing = copy_pipelines(tmp_path / "nothing")
+    nothing = samples.copy_pipelines(tmp_path / "nothing")
     write_paper_report(nothing, tmp_path / "none")
     for row in rows(tmp_path / "none", "figure2a"):
         assert (row["online"], row["bptt"]) == ("not run", "not run")
@@ -141,7 +116,7 @@ def test_a_run_unlike_the_papers_is_told(some: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("epochs: 300", "epochs: 3"))
     shutil.rmtree(some / "cifar10" / "runs" / "vggsnn-per_step")
     shutil.rmtree(some / "cifar10" / "runs" / "vggsnn-osr_ots")
-    write_run(some, "cifar10/vggsnn-osr_ots")
+    samples.write_paper_run(some, "cifar10/vggsnn-osr_ots")
     write_paper_report(some, out)
     notes = json.loads((out / "table1.json").read_text())["notes"]
     assert (
@@ -181,19 +156,10 @@ def paper_steps() -> list[int]:
 
 @pytest.mark.parametrize("run", [True, False])
 def test_the_page_is_well_formed_and_stands_alone(run: bool, some: Path, tmp_path: Path) -> None:
-    pipelines = some if run else copy_pipelines(tmp_path / "nothing")
+    pipelines = some if run else samples.copy_pipelines(tmp_path / "nothing")
     written = write_paper_report(pipelines, tmp_path / "out")
     page = read(tmp_path / "out" / "index.html")
-    assert len(page.ids) == len(set(page.ids))
-    assert set(page.labels) <= set(page.ids)
-    assert "script" not in page.tags
-    assert all(target.startswith("#") for target in page.loaded)
-    names = {path.name for path in written}
-    for link in page.links:
-        if link.startswith("#"):
-            assert link[1:] in page.ids
-        elif not link.startswith("https://"):
-            assert link in names
+    check_alone(page, written)
     assert page.tags.count("table") == page.tags.count("caption") == (7 if run else 6)
     assert page.tags.count("svg") == 3
     assert ("12 of 39" if run else "0 of 39") in page.text

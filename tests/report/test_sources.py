@@ -11,6 +11,7 @@ import report_samples as samples
 from steadyspike.errors import UserError
 from steadyspike.report import write_report
 from steadyspike.report.sources import read_pipeline
+from tiny import change_json, one_line
 
 PARAMS = {"defaults": samples.DEFAULTS}
 Change = Callable[[dict[str, Any]], Any]
@@ -20,10 +21,7 @@ def refused(folder: Path, *words: str) -> None:
     """Reading fails with one line that has all these words, and nothing is written."""
     with pytest.raises(UserError) as caught:
         write_report(folder, folder / "out")
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
+    one_line(caught.value, *words)
     assert not (folder / "out").exists()
 
 
@@ -48,9 +46,7 @@ def refused(folder: Path, *words: str) -> None:
 def test_metrics(tmp_path: Path, change: Change, key: str) -> None:
     samples.write_pipeline(tmp_path)
     path = tmp_path / "runs" / "osr" / "metrics.json"
-    content = samples.metrics("osr")
-    change(content)
-    path.write_text(json.dumps(content))
+    change_json(path, change)
     refused(tmp_path, str(path), f": {key}: ")
 
 
@@ -69,9 +65,7 @@ def test_metrics(tmp_path: Path, change: Change, key: str) -> None:
 def test_membranes(tmp_path: Path, change: Change, key: str) -> None:
     samples.write_pipeline(tmp_path)
     path = tmp_path / "runs" / "osr_ots" / "membranes.json"
-    content = samples.membranes(layers=3)
-    change(content)
-    path.write_text(json.dumps(content))
+    change_json(path, change)
     refused(tmp_path, str(path), f": {key}: ")
 
 
