@@ -14,7 +14,7 @@ from steadyspike.experiment import Experiment
 from steadyspike.train.digest import state_digest
 from steadyspike.train.distribution import Ranks, joined
 from steadyspike.train.trainer import Trainer
-from tiny import tiny_dataset, tiny_experiment
+from tiny import batches, tiny_dataset, tiny_experiment
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "osr_ots": {},
@@ -44,10 +44,8 @@ def trajectory(chosen: Experiment, ranks: Ranks) -> dict[str, Any]:
     """The weights after every batch, the rows, and what evaluation saw."""
     trainer = Trainer(chosen, tiny_dataset(), ranks)
     weights = []
-    while not trainer.finished:
-        for _ in trainer.run_epoch():
-            weights.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
-        trainer.finish_epoch()
+    for _ in batches(trainer):
+        weights.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
     score = evaluate(trainer.model, trainer.dataset, Presentation.of(chosen), ranks)
     return {
         "weights": weights,

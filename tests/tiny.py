@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from steadyspike.data.manifest import file_sum, manifest_of_files, write_manifes
 from steadyspike.errors import UserError
 from steadyspike.experiment import Experiment
 from steadyspike.params import merge, read_yaml
+from steadyspike.train.trainer import Trainer
 
 REPOSITORY = Path(__file__).parents[1]
 DEFAULTS: dict[str, Any] = merge(
@@ -74,6 +75,27 @@ def tiny_dataset(train: int = 40, test: int = 23, side: int = 12) -> Dataset:
         images, labels = images_and_labels(count, side, seed)
         splits.append(Split(torch.from_numpy(images)[:, None], torch.from_numpy(labels).long()))
     return Dataset("embedded", CLASSES, MEAN, STD, *splits)
+
+
+def batches(trainer: Trainer) -> Iterator[int]:
+    """Train to the end; gives the images of each batch once it is trained."""
+    while not trainer.finished:
+        yield from trainer.run_epoch()
+        trainer.finish_epoch()
+
+
+def finish(trainer: Trainer) -> Trainer:
+    """The same one, trained to the end."""
+    for _ in batches(trainer):
+        pass
+    return trainer
+
+
+def train_epoch(trainer: Trainer) -> None:
+    """What is left of the epoch in progress, its end included."""
+    for _ in trainer.run_epoch():
+        pass
+    trainer.finish_epoch()
 
 
 def write_data(root: Path, train: int = 60, test: int = 30) -> None:

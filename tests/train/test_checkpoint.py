@@ -18,7 +18,7 @@ from steadyspike.train.checkpoint import (
     save_checkpoint,
 )
 from steadyspike.train.trainer import Trainer
-from tiny import tiny_dataset, tiny_experiment
+from tiny import tiny_dataset, tiny_experiment, train_epoch
 
 STATE: dict[str, Any] = {
     "weights": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(-0.0)},
@@ -186,9 +186,7 @@ def test_other_things_that_torch_has_saved_are_no_checkpoint(content: Any) -> No
 def test_a_trainers_state_survives_the_file(tmp_path: Path) -> None:
     experiment, dataset = tiny_experiment(), tiny_dataset()
     trainer = Trainer(experiment, dataset)
-    for _ in trainer.run_epoch():
-        pass
-    trainer.finish_epoch()
+    train_epoch(trainer)
     next(iter(trainer.run_epoch()))
     save_checkpoint(tmp_path / "c", experiment, trainer.state())
     loaded = load_checkpoint(tmp_path / "c", experiment)

@@ -13,7 +13,7 @@ from steadyspike.train.distribution import Ranks
 from steadyspike.train.graph import WARM_UP, Replayed
 from steadyspike.train.network import check_recordable
 from steadyspike.train.trainer import Trainer
-from tiny import tiny_dataset, tiny_experiment
+from tiny import finish, tiny_dataset, tiny_experiment
 
 
 class Again:
@@ -52,14 +52,6 @@ class Again:
                 parameter.grad = None
 
         return replay, result
-
-
-def finish(trainer: Trainer) -> Trainer:
-    while not trainer.finished:
-        for _ in trainer.run_epoch():
-            pass
-        trainer.finish_epoch()
-    return trainer
 
 
 @pytest.mark.parametrize("chunk", [1, 4])

@@ -18,7 +18,7 @@ from steadyspike.train.loop import train
 from steadyspike.train.network import build_model
 from steadyspike.train.run import train_run
 from steadyspike.train.trainer import Diverged, Trainer, cosine
-from tiny import read_json, tiny_dataset, tiny_experiment
+from tiny import batches, finish, read_json, tiny_dataset, tiny_experiment
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,7 @@ def dataset() -> Dataset:
 
 
 def trained(dataset: Dataset, **dotted: Any) -> Trainer:
-    trainer = Trainer(tiny_experiment(**dotted), dataset)
-    while not trainer.finished:
-        for _ in trainer.run_epoch():
-            pass
-        trainer.finish_epoch()
-    return trainer
+    return finish(Trainer(tiny_experiment(**dotted), dataset))
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -140,10 +135,8 @@ def test_cosine_annealing(epoch: int, expected: float) -> None:
 def test_the_schedule_is_constant_within_an_epoch_and_recorded(dataset: Dataset) -> None:
     trainer = Trainer(tiny_experiment(**{"training.epochs": 3}), dataset)
     seen = []
-    while not trainer.finished:
-        for _ in trainer.run_epoch():
-            seen.append(trainer.optimizer.param_groups[0]["lr"])
-        trainer.finish_epoch()
+    for _ in batches(trainer):
+        seen.append(trainer.optimizer.param_groups[0]["lr"])
     assert seen == pytest.approx([0.1] * 3 + [0.075] * 3 + [0.025] * 3)
     assert [row.learning_rate for row in trainer.rows] == pytest.approx([0.1, 0.075, 0.025])
     assert [row.epoch for row in trainer.rows] == [1, 2, 3]
@@ -151,13 +144,10 @@ def test_the_schedule_is_constant_within_an_epoch_and_recorded(dataset: Dataset)
 
 def test_digests_are_those_of_the_weights_after_the_named_batches(dataset: Dataset) -> None:
     trainer = Trainer(tiny_experiment(**{"training.epochs": 4}), dataset)
-    after, number = {}, 0
-    while not trainer.finished:
-        for _ in trainer.run_epoch():
-            number += 1
-            after[number] = state_digest(trainer.model.state_dict())
-        trainer.finish_epoch()
-    assert number == 12
+    after = {}
+    for number, _ in enumerate(batches(trainer), 1):
+        after[number] = state_digest(trainer.model.state_dict())
+    assert len(after) == 12
     assert trainer.digests == {str(batch): after[batch] for batch in (1, 2, 5, 10)}
     assert after[1] != after[2]
 

@@ -20,7 +20,17 @@ from steadyspike.train.loop import train
 from steadyspike.train.run import train_run
 from steadyspike.train.signals import Stopped
 from steadyspike.train.trainer import Trainer
-from tiny import command, contents, make_project, start, tiny_dataset, tiny_experiment, trained
+from tiny import (
+    command,
+    contents,
+    finish,
+    make_project,
+    start,
+    tiny_dataset,
+    tiny_experiment,
+    train_epoch,
+    trained,
+)
 
 OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
@@ -41,14 +51,6 @@ def outcome(trainer: Trainer) -> Any:
     )
 
 
-def finish(trainer: Trainer) -> Trainer:
-    while not trainer.finished:
-        for _ in trainer.run_epoch():
-            pass
-        trainer.finish_epoch()
-    return trainer
-
-
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_from_every_batch(name: str, tmp_path: Path) -> None:
     experiment, dataset = tiny_experiment(**CONFIGURATIONS[name]), tiny_dataset()
@@ -57,9 +59,7 @@ def test_from_every_batch(name: str, tmp_path: Path) -> None:
     for stop in range(1, 6):
         trainer = Trainer(experiment, dataset)
         for _ in range(stop // 3):
-            for _ in trainer.run_epoch():
-                pass
-            trainer.finish_epoch()
+            train_epoch(trainer)
         if stop % 3:
             batches = trainer.run_epoch()
             for _ in range(stop % 3):

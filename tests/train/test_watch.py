@@ -5,13 +5,7 @@ from steadyspike.neuron import LIF
 from steadyspike.norm import OSR
 from steadyspike.train.trainer import Trainer
 from steadyspike.train.watch import MOST_VARIANCE, SilenceWatch, exploding
-from tiny import tiny_dataset, tiny_experiment
-
-
-def epoch(trainer: Trainer) -> None:
-    for _ in trainer.run_epoch():
-        pass
-    trainer.finish_epoch()
+from tiny import tiny_dataset, tiny_experiment, train_epoch
 
 
 @pytest.mark.parametrize("kernels", ["on", "off"])
@@ -28,11 +22,11 @@ def test_a_layer_whose_bias_keeps_it_silent(kernels: str, monkeypatch: pytest.Mo
     with torch.no_grad():
         norms[0][1].bias.fill_(-1000)
         norms[1][1].bias.fill_(3)
-    epoch(trainer)
+    train_epoch(trainer)
     assert trainer.rows[0].silent_layers == neurons[0]
     with torch.no_grad():
         norms[0][1].bias.fill_(3)
-    epoch(trainer)
+    train_epoch(trainer)
     assert trainer.rows[1].silent_layers == ""
     _of_device.cache_clear()
 
@@ -65,6 +59,6 @@ def test_a_variance_out_of_proportion() -> None:
     name, norm = next((n, m) for n, m in trainer.model.named_modules() if isinstance(m, OSR))
     norm.running_var[-1] = 2 * MOST_VARIANCE
     assert exploding(trainer.model) == [name]
-    epoch(trainer)
+    train_epoch(trainer)
     assert trainer.rows[0].exploding_layers == name
     assert exploding(LIF()) == []
