@@ -26,7 +26,7 @@ def train(
     """Train to the end, from the checkpoint if there is one; the trainer and the seconds it took.
 
     A checkpoint is written after every epoch, within one every ``checkpoint_every`` seconds, and on
-    Ctrl-C, SIGTERM or the ``deadline`` on `time.monotonic`'s clock.
+    Ctrl-C, SIGTERM, SIGHUP or the ``deadline`` on `time.monotonic`'s clock.
 
     Raises:
         Stopped: a signal or the deadline ended the run; its checkpoint is written.

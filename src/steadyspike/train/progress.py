@@ -8,6 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from steadyspike.telling import tell, unheard
 from steadyspike.train.history import EpochRow
 
 REFRESH_SECONDS = 0.25  # of the bar; the numbers wait for the device
@@ -44,7 +45,8 @@ class TrainingDisplay:
         self.done = self.at_start = done
 
     def __enter__(self) -> Self:
-        self.progress.start()
+        with unheard():
+            self.progress.start()
         return self
 
     def __exit__(
@@ -53,7 +55,8 @@ class TrainingDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.progress.stop()
+        with unheard():
+            self.progress.stop()
 
     def advance(self, images: int) -> bool:
         """Count a batch; whether it is time to `show` new numbers."""
@@ -71,7 +74,8 @@ class TrainingDisplay:
             f"{rate:,.0f} images/s"
         )
         if self.terminal:
-            self.progress.update(self.task, completed=self.done, numbers=numbers)
+            with unheard():
+                self.progress.update(self.task, completed=self.done, numbers=numbers)
         else:
             total = self.epochs * self.batches
             left = seconds / (self.done - self.at_start) * (total - self.done)
@@ -89,9 +93,10 @@ class TrainingDisplay:
 
     def _line(self, text: str) -> None:
         if self.terminal:
-            self.console.print(text, markup=False)
+            with unheard():
+                self.console.print(text, markup=False)
         elif not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
 
 def _clock(seconds: float) -> str:

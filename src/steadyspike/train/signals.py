@@ -1,10 +1,13 @@
-"""Ctrl-C and SIGTERM wait for the end of a batch, so that a checkpoint can be written."""
+"""A stop on request waits for the end of a batch, so that a checkpoint can be written."""
 
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+#: Ctrl-C, what queues send, and a terminal that is closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
@@ -37,7 +40,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request(deadline: float | None = None) -> Iterator[StopRequest]:
-    """Within the body SIGINT and SIGTERM only note the wish; a second SIGINT interrupts at once."""
+    """Within the body `SIGNALS` only note the wish; a second SIGINT interrupts at once."""
     request = StopRequest(deadline)
 
     def note(number: int, _: FrameType | None) -> None:
@@ -45,7 +48,11 @@ def stop_request(deadline: float | None = None) -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal = number
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        del before[signal.SIGHUP]  # by `nohup`, so that training outlives its terminal
+    for number in before:
+        signal.signal(number, note)
     try:
         yield request
     finally:

@@ -1,0 +1,167 @@
+"""What each subcommand does with its options. Everything heavy is imported by who needs it."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steadyspike.errors import UserError
+from steadyspike.pins import keep_freed_memory, pin_cpu
+from steadyspike.telling import tell
+
+if TYPE_CHECKING:
+    from steadyspike.data import Dataset
+    from steadyspike.experiment import Experiment
+
+
+def _prepare() -> None:
+    """Pin everything that decides bits, before and after torch loads."""
+    pin_cpu()
+    keep_freed_memory()
+    from steadyspike.train.determinism import make_deterministic
+
+    make_deterministic()
+
+
+def _load(options: argparse.Namespace, experiment: "Experiment") -> "Dataset":
+    """The experiment's data set; an unknown name is told where it stands."""
+    from steadyspike import data
+
+    if experiment.dataset.name not in data.NAMES:
+        raise UserError(
+            f"{options.params}: experiments.{experiment.name}: dataset.name: expected one of "
+            f"{', '.join(data.NAMES)}, got {experiment.dataset.name!r}"
+        )
+    return data.load(experiment.dataset.name)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    if options.brief and options.strict:
+        raise UserError("--strict: expected without --brief, which looks at less")
+    if options.brief:
+        from steadyspike.doctor.brief import brief
+
+        print("\n".join(brief()))
+        return 0
+    from steadyspike.doctor import doctor
+
+    return doctor(options.params, json=options.json, strict=options.strict)
+
+
+def fetch(options: argparse.Namespace) -> None:
+    from steadyspike import data
+    from steadyspike.data.manifest import write_manifest
+
+    path = data.fetch(options.dataset)
+    facts = data.manifest_of(options.dataset)
+    if options.manifest is not None:
+        write_manifest(options.manifest, facts)
+    print(f"{options.dataset}: checked ({path})")
+
+
+def train(options: argparse.Namespace) -> int | None:
+    # A queue's clock runs while torch is imported.
+    deadline = None if options.stop_after is None else time.monotonic() + options.stop_after
+    from steadyspike.experiment import load_experiment
+
+    experiment = load_experiment(options.params, options.experiment)
+    _prepare()
+    from steadyspike.train.distribution import joined
+    from steadyspike.train.run import CHECKPOINT, train_run
+    from steadyspike.train.signals import Stopped
+
+    folder = options.runs / experiment.name
+    try:
+        with joined(experiment.device) as ranks:
+            dataset = _load(options, experiment)
+            train_run(experiment, dataset, folder, ranks, deadline, options.checkpoint_every)
+    except Stopped as stopped:
+        tell(
+            f"steadyspike: {experiment.name} stopped; the same command goes on from "
+            f"{folder / CHECKPOINT}"
+        )
+        return stopped.exit_status
+    return None
+
+
+def launch(options: argparse.Namespace) -> int:
+    from steadyspike.launch import launch
+
+    return launch(options.arguments)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    from steadyspike.experiment import load_experiment
+
+    names = options.memory or [options.experiment]
+    experiments = [load_experiment(options.params, name) for name in names]
+    _prepare()
+    from steadyspike.evaluate.run import evaluate_run, measure_memory, measure_weights
+
+    dataset = _load(options, experiments[0])
+    folder = options.runs / experiments[0].name
+    if options.memory:
+        chosen = dict(zip(("online", "bptt"), experiments, strict=True))
+        measure_memory(chosen, dataset, options.runs / "memory.csv")
+    elif options.threshold or options.batch or options.weights:
+        weights = options.weights or folder / "model.safetensors"
+        score = measure_weights(experiments[0], dataset, weights, options.threshold, options.batch)
+        print(f"accuracy {score.accuracy:.2f} %, loss {score.loss:.6g}")
+    else:
+        evaluate_run(experiments[0], dataset, folder)
+
+
+def import_released(options: argparse.Namespace) -> None:
+    _prepare()
+    from steadyspike.deploy import import_released
+
+    model = import_released(options.checkpoint, options.model, options.out)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{options.out}: {options.model} with {parameters:,} parameters")
+
+
+def report(options: argparse.Namespace) -> None:
+    from steadyspike.report import list_cells, write_paper_report, write_report
+
+    pipelines = Path("pipelines")
+    if options.list:
+        print("\n".join(list_cells(pipelines)))
+        return
+    one = options.pipeline != Path() or not options.paper
+    if options.out and options.paper and one:
+        raise UserError("--out: expected --pipeline or --paper, not both: each has its own folder")
+    written = []
+    if one:
+        written += write_report(options.pipeline, options.out or options.pipeline / "reports")
+    if options.paper:
+        written += write_paper_report(pipelines, options.out or pipelines / "paper" / "reports")
+    for path in written:
+        print(path)
+
+
+def bench(options: argparse.Namespace) -> None:
+    from steadyspike.bench.run import bench
+
+    bench(options)
+
+
+def verify(options: argparse.Namespace) -> int:
+    from steadyspike.experiment import load_experiment, load_experiments
+
+    names = options.experiments or list(load_experiments(options.params))
+    experiments = [load_experiment(options.params, name) for name in names]
+    _prepare()
+    from steadyspike.verify import verify
+
+    differing = 0
+    for experiment in experiments:
+        verdict = verify(experiment, _load(options, experiment), options.digests, options.batches)
+        if verdict.difference is None:
+            print(
+                f"{experiment.name}: equal, {verdict.tensors} tensors after batches "
+                f"{', '.join(map(str, verdict.batches))}"
+            )
+        else:
+            differing += 1
+            print(f"{experiment.name}: DIFFERS: {verdict.difference}")
+    return 1 if differing else 0
