@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from no_waiting import NoReading, no_waiting
 from steadyspike.evaluate.operations import Operations, energy_nanojoule, fan_out
 from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
 from steadyspike.models.blocks import per_step
@@ -523,15 +523,6 @@ def test_other_paddings_are_refused(padding: dict[str, Any]) -> None:
         Operations(model, 4)
 
 
-class NoReading(TorchDispatchMode):
-    """Fails on what needs a tensor's values on the host, where a GPU would be waited for."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        assert name not in {"_local_scalar_dense", "nonzero", "bincount", "masked_select"}, name
-        return func(*args, **(kwargs or {}))
-
-
 @every
 def test_only_the_first_batch_is_waited_for(name: str) -> None:
     model = networks()[name]
@@ -556,12 +547,8 @@ def test_a_gpu_counts_alike_and_does_not_wait(name: str) -> None:
             model(frames)
 
     batch()  # fan-outs go to the device
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         batch()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     found = operations.per_layer()
     for layer, counts in want.items():  # a membrane at its threshold may fall on either side
         assert found[layer] == pytest.approx(counts, rel=1e-3), layer

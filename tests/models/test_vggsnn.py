@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from golden import assert_golden, load, noise
+from no_waiting import NoReading, no_waiting
 from steadyspike import sequence
 from steadyspike.models import VGGSNN, build
 from steadyspike.norm import OSR
@@ -317,31 +317,6 @@ def test_autocast_to_bfloat16(method: str) -> None:
 # --- nothing waits for the device ---
 
 
-class NoReading(TorchDispatchMode):
-    """Fails on what needs a tensor's values on the host, where a GPU would be waited for."""
-
-    READING = frozenset(
-        (
-            *("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"),
-            *("nonzero", "masked_select", "repeat_interleave", "bincount"),
-            *("_unique", "_unique2", "unique_dim", "unique_consecutive"),
-        )
-    )
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        name = func.overloadpacket.__name__
-        # Indexing with a mask finds its nonzero positions
-        masks = args[1] if name.startswith(("index", "_index")) and len(args) > 1 else ()
-        masked = isinstance(masks, list | tuple) and any(
-            isinstance(mask, Tensor) and mask.dtype in (torch.bool, torch.uint8) for mask in masks
-        )
-        if name in self.READING or masked:
-            raise AssertionError(f"{func} reads a tensor on the host")
-        return func(*args, **(kwargs or {}))
-
-
 class _ReadsInBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -415,12 +390,8 @@ def test_nothing_waits_for_the_gpu(options: dict[str, Any]) -> None:
                 tet_loss(model(frames), labels, steps=len(clip), mse_weight=0.05).backward()
 
     everything()  # libraries load on first use, and wait
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         everything()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
