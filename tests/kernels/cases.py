@@ -1,5 +1,7 @@
 """Layers of any shape, layout and type for the kernels, and how near a result has to be."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,3 +54,14 @@ def assert_near(ours: Tensor, exact: Tensor, scale: float = 0.0, rel: float = 1e
     if exact.numel():
         bound = rel * max(float(exact.abs().max()), scale, 1e-3)
         assert float((ours.double() - exact).abs().max()) <= bound
+
+
+@contextmanager
+def using(threads: int) -> Iterator[None]:
+    """So many of the framework's threads, until its end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

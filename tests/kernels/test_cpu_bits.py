@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.cases import laid_out
+from kernels.cases import laid_out, using
 from steadyspike.kernels import compiled, cpu
 
 
@@ -18,9 +18,7 @@ def everything(threads: int) -> list[Tensor]:
 
 
 def each_kernel(threads: int, *sizes: int) -> list[Tensor]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with using(threads):
         torch.manual_seed(3)
         x, grad = (laid_out(torch.randn(2, 9, *sizes) + 1, "channels last") for _ in "xg")
         vectors = [torch.rand(2, sizes[0]) + 0.1 for _ in range(5)]
@@ -38,8 +36,6 @@ def each_kernel(threads: int, *sizes: int) -> list[Tensor]:
             state = u[k], torch.tensor(1.5)
         given_ = (grad, u, torch.tensor([1.0, 1.5]), 4.0, x, mean, var)
         return [mean, var, u, *sums, *cpu.grad_sums(*given_), cpu.grad_input(*given_, *vectors[:3])]
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_the_same_bits_by_any_number_of_threads() -> None:
@@ -73,11 +69,8 @@ def test_the_same_bits_by_any_compilation(
 
 def test_torchs_own_threads_do_the_work() -> None:
     """No second pool of threads that would compete with the first."""
-    torch.set_num_threads(2)
-    try:
+    with using(2):
         torch.randn(1000, 1000).exp()  # torch's are awake
         before = len(list(Path("/proc/self/task").iterdir()))
         everything(2)
         assert len(list(Path("/proc/self/task").iterdir())) <= before
-    finally:
-        torch.set_num_threads(1)

@@ -1,43 +1,19 @@
 """Winograd's convolutions against direct ones in float64, and their bits against themselves."""
 
 import ctypes
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from steadyspike import kernels
+from kernels.cases import using
+from kernels.convolutions import LAST, Problem, by_a_layer, exact, problem, problems
 from steadyspike.kernels import compiled, winograd
-from steadyspike.synapse import convolve
 
 pytestmark = pytest.mark.skipif(not winograd.variants(), reason="no processor for it")
 REL = 1e-5
-LAST = torch.channels_last
-
-
-def problem(
-    shape: tuple[int, int, int, int], outputs: int, levels: int = 1, seed: int = 0
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bytes of inputs, weights, bias and a gradient."""
-    generator = torch.Generator().manual_seed(seed)
-    n, inputs, height, width = shape
-    packed = torch.randint(levels + 1, shape, generator=generator, dtype=torch.uint8)
-    weight = torch.randn(outputs, inputs, 3, 3, generator=generator)
-    bias = torch.randn(outputs, generator=generator)
-    grad = torch.randn(n, outputs, height, width, generator=generator)
-    return packed, weight, bias, grad
-
-
-def exact(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> list[Tensor]:
-    """y and the gradients of x, weight and bias, by autograd, in the type given."""
-    leaves = [each.detach().clone().requires_grad_() for each in (x, weight, bias)]
-    y = F.conv2d(*leaves, padding=1)
-    return [y.detach(), *torch.autograd.grad(y, leaves, grad)]
 
 
 def ours(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> list[Tensor]:
@@ -51,22 +27,8 @@ def error(found: Tensor, right: Tensor) -> float:
     return float((found.double() - right).abs().max() / right.abs().max().clamp(min=1e-3))
 
 
-@st.composite
-def problems(draw: st.DrawFn) -> tuple[int, tuple[Tensor, Tensor, Tensor, Tensor]]:
-    channels = st.sampled_from([1, 3, 16, 31, 33, 64, 70, 96, 130])
-    side = st.sampled_from([1, 2, 3, 4, 5, 8, 11])
-    shape = draw(st.sampled_from([1, 2, 5])), draw(channels), draw(side), draw(side)
-    levels = draw(st.sampled_from([1, 4, 16]))
-    packed, weight, bias, grad = problem(shape, draw(channels), levels, draw(st.integers(0, 99)))
-    if draw(st.booleans()):
-        packed, weight, grad = (
-            each.contiguous(memory_format=LAST) for each in (packed, weight, grad)
-        )
-    return levels, (packed, weight, bias, grad)
-
-
-@given(problems())
-def test_against_float64(drawn: tuple[int, tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+@given(problems([1, 3, 16, 31, 33, 64, 70, 96, 130], (), torch.float32))
+def test_against_float64(drawn: tuple[int, Problem]) -> None:
     levels, (packed, weight, bias, grad) = drawn
     x = packed.float() / levels
     right = exact(x.double(), weight.double(), bias.double(), grad.double())
@@ -96,13 +58,9 @@ def test_no_images() -> None:
 
 
 def everything(threads: int) -> list[Tensor]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:  # more tiles than a partial sum takes, the rest of every block odd
+    with using(threads):  # more tiles than a partial sum takes, the rest of every block odd
         packed, weight, bias, grad = problem((37, 70, 15, 17), 130)
         return ours(packed.float(), weight, bias, grad)
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -196,37 +154,12 @@ def test_where_it_serves() -> None:
         assert winograd.serves(many, weight, one, one) is wanted
 
 
-def noted(name: str, calls: list[str]) -> Callable[..., Any]:
-    real = getattr(winograd, name)
-
-    def called(*args: Any) -> Any:
-        calls.append(name)
-        return real(*args)
-
-    return called
-
-
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_layer_uses_it(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training steps' convolution of spikes, with the framework's gradients."""
-    calls: list[str] = []
-    for name in ("convolve", "grad_input", "grad_weight"):
-        monkeypatch.setattr(winograd, name, noted(name, calls))
     conv = nn.Conv2d(32, 48, 3, padding=1, bias=bias).to(memory_format=LAST)
     flat = problem((6, 32, 9, 8), 48, 4)[0].float().div(4).contiguous(memory_format=LAST)
     x = flat.unflatten(0, (2, 3)).requires_grad_()
-    made = []
-    for disabled in (False, True):
-        conv.zero_grad()
-        if disabled:
-            with kernels.disabled():
-                y = convolve(conv, x, 4)
-        else:
-            y = convolve(conv, x, 4)
-        weights = torch.linspace(-1, 2, y.numel()).view_as(y)
-        grads = torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])
-        made.append([y.detach(), *grads])
-    assert calls == ["convolve", "grad_input", "grad_weight"]
-    for a, b in zip(*made, strict=True):
+    for a, b in by_a_layer(winograd, conv, x, monkeypatch):
         assert a.stride() == b.stride()
         assert error(a, b.double()) <= REL

@@ -2,21 +2,19 @@
 
 import ctypes
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from steadyspike import kernels
+from kernels.cases import using
+from kernels.convolutions import LAST, Problem, by_a_layer, exact, problems
+from kernels.convolutions import problem as float32_problem
 from steadyspike.kernels import compiled
 from steadyspike.kernels import winograd_bf16 as winograd
-from steadyspike.synapse import convolve
 
-LAST = torch.channels_last
 BF16 = torch.bfloat16
 ONE = (1, 1)
 # Of each result's error to that of the framework's convolution, which rounds only its result.
@@ -26,24 +24,7 @@ ULP = 2.0**-8
 here = pytest.mark.skipif(not winograd.runs_here(), reason="no processor for it")
 
 
-def problem(
-    shape: tuple[int, int, int, int], outputs: int, greatest: int = 1, seed: int = 0
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bytes of inputs; weights, bias and a gradient in bfloat16."""
-    generator = torch.Generator().manual_seed(seed)
-    n, inputs, height, width = shape
-    packed = torch.randint(greatest + 1, shape, generator=generator, dtype=torch.uint8)
-    weight = torch.randn(outputs, inputs, 3, 3, generator=generator)
-    bias = torch.randn(outputs, generator=generator)
-    grad = torch.randn(n, outputs, height, width, generator=generator)
-    return packed, weight.to(BF16), bias.to(BF16), grad.to(BF16)
-
-
-def exact(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> list[Tensor]:
-    """y and the gradients of x, weight and bias, by autograd, in the type given."""
-    leaves = [each.detach().clone().requires_grad_() for each in (x, weight, bias)]
-    y = F.conv2d(*leaves, padding=1)
-    return [y.detach(), *torch.autograd.grad(y, leaves, grad)]
+problem = partial(float32_problem, dtype=BF16)
 
 
 def ours(
@@ -54,24 +35,13 @@ def ours(
     return [y, grad_x, *winograd.grad_weight(packed, grad, weight, levels)]
 
 
-@st.composite
-def problems(draw: st.DrawFn) -> tuple[int, tuple[Tensor, Tensor, Tensor, Tensor]]:
-    channels = st.sampled_from([32, 64, 96, 160])
-    side = st.sampled_from([1, 2, 3, 4, 5, 8, 11])
-    shape = draw(st.sampled_from([1, 2, 5])), draw(channels), draw(side), draw(side)
-    levels = draw(st.sampled_from([1, 4, 16]))
-    greatest = draw(st.sampled_from([levels, 7, 8, 255]))  # beyond 7 V is rounded another way
-    packed, weight, bias, grad = problem(shape, draw(channels), greatest, draw(st.integers(0, 99)))
-    if draw(st.booleans()):
-        packed, weight, grad = (
-            each.contiguous(memory_format=LAST) for each in (packed, weight, grad)
-        )
-    return levels, (packed, weight, bias, grad)
+# Bytes beyond 7 are where V is rounded another way.
+DRAWN = problems([32, 64, 96, 160], (7, 8, 255), BF16)
 
 
 @here
-@given(problems())
-def test_against_float64(drawn: tuple[int, tuple[Tensor, Tensor, Tensor, Tensor]]) -> None:
+@given(DRAWN)
+def test_against_float64(drawn: tuple[int, Problem]) -> None:
     levels, (packed, weight, bias, grad) = drawn
     found = ours(packed, weight, bias, grad, levels)
     right = exact(packed.double() / levels, weight.double(), bias.double(), grad.double())
@@ -120,12 +90,8 @@ def test_no_images() -> None:
 
 
 def everything(threads: int) -> list[Tensor]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:  # more tiles than a partial sum takes, the rest of every block odd
+    with using(threads):  # more tiles than a partial sum takes, the rest of every block odd
         return ours(*problem((37, 96, 15, 17), 160))
-    finally:
-        torch.set_num_threads(before)
 
 
 @here
@@ -230,34 +196,9 @@ def test_a_processor_that_it_cannot_run_on(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_layer_uses_it(bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training steps' convolution of spikes under autocast, with the framework's gradients."""
     monkeypatch.delenv(winograd.PIN, raising=False)
-    calls: list[str] = []
-
-    def noted(name: str) -> None:
-        real = getattr(winograd, name)
-
-        def called(*args: Any) -> Any:
-            calls.append(name)
-            return real(*args)
-
-        monkeypatch.setattr(winograd, name, called)
-
-    for name in ("convolve", "grad_input", "grad_weight"):
-        noted(name)
     conv = nn.Conv2d(32, 64, 3, padding=1, bias=bias).to(memory_format=LAST)
     flat = problem((8, 32, 9, 8), 64, 4)[0].float().div(4).contiguous(memory_format=LAST)
     x = flat.unflatten(0, (2, 4)).requires_grad_()
-    made = []
-    for disabled in (False, True):
-        with torch.autocast("cpu", BF16):
-            if disabled:
-                with kernels.disabled():
-                    y = convolve(conv, x, 4)
-            else:
-                y = convolve(conv, x, 4)
-        weights = torch.linspace(-1, 2, y.numel()).view_as(y)
-        grads = torch.autograd.grad((y * weights).sum(), [x, *conv.parameters()])
-        made.append([y.detach(), *grads])
-    assert calls == ["convolve", "grad_input", "grad_weight"]
-    for a, b in zip(*made, strict=True):
+    for a, b in by_a_layer(winograd, conv, x, monkeypatch, BF16):
         assert (a.dtype, a.stride()) == (b.dtype, b.stride())
         assert float((a - b).abs().max()) <= 8 * ULP * float(b.abs().max())
