@@ -14,7 +14,7 @@ import steadyspike
 from steadyspike import cli
 from steadyspike.cli import main, parser
 from steadyspike.errors import UserError
-from tiny import command, environment
+from tiny import command, python
 
 
 def subcommands() -> dict[str, argparse.ArgumentParser]:
@@ -24,22 +24,10 @@ def subcommands() -> dict[str, argparse.ArgumentParser]:
     return dict(action.choices)
 
 
-def python(program: str) -> str:
-    """What a fresh Python prints."""
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return result.stdout.strip()
-
-
 def test_the_command_line_answers_before_anything_heavy_has_loaded() -> None:
     heavy = "{'torch', 'numpy', 'pydantic', 'yaml', 'rich', 'matplotlib', 'safetensors'}"
     program = f"import sys, steadyspike.cli as c; c.parser(); print({heavy} & set(sys.modules))"
-    assert python(program) == "set()"
+    assert python(program).stdout == "set()\n"
 
 
 def test_the_package_loads_without_torch_and_sequence_on_first_use() -> None:
@@ -49,7 +37,7 @@ def test_the_package_loads_without_torch_and_sequence_on_first_use() -> None:
         "print(before, callable(sequence), callable(steadyspike.sequence), "
         "steadyspike.sequence is sequence)"
     )
-    assert python(program) == "False True True True"
+    assert python(program).stdout == "False True True True\n"
 
 
 def test_other_attributes_are_missing_as_usual() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from steadyspike.pins import CPU_PINS, keep_freed_memory, pin_cpu
-from tiny import environment, read_json, write_data, write_params
+from tiny import environment, python, read_json, write_data, write_params
 
 OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")
 #: What a user's shell may hold, all of it against us.
@@ -59,13 +59,7 @@ print(json.dumps({
 
 
 def test_torch_starts_pinned_whatever_the_shell_says() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=environment(**ADVERSE, CUBLAS_WORKSPACE_CONFIG=":16:8"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    result = python(PROGRAM, **ADVERSE, CUBLAS_WORKSPACE_CONFIG=":16:8")
     got = json.loads(result.stdout)
     assert got == {
         "early": False,
@@ -131,7 +125,7 @@ def test_a_processor_without_avx2_is_told_and_not_asked_for_it(tmp_path: Path) -
         f"pins.has_avx2.__defaults__ = (pathlib.Path({str(tmp_path / 'cpuinfo')!r}),); "
         "pins.pin_cpu(); print(os.environ.get('ATEN_CPU_CAPABILITY'))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = python(code)
     assert told.stdout == "None\n"
     assert "no AVX2" in told.stderr
     assert len(told.stderr.splitlines()) == 1

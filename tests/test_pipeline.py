@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from steadyspike.params import merge, read_params, read_yaml
-from tiny import REPOSITORY, environment, write_data
+from tiny import REPOSITORY, environment, python, write_data
 
 EXPERIMENTS = list(read_params(REPOSITORY / "params.yaml"))
 PIPELINE: dict[str, Any] = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
@@ -65,18 +65,12 @@ def test_training_depends_on_all_the_code_it_runs() -> None:
         "import sys, steadyspike.train.run, steadyspike.pins; "
         "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('steadyspike')))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    # What only tells of mistakes or of progress, starts the program or writes a file cannot change a result.
+    # What only tells of mistakes or of progress, starts the program or writes a file cannot change
+    # a result.
     harmless = {"__init__.py", "errors.py", "files.py", "telling.py"}
     dependencies = [REPOSITORY / place for place in stages(PIPELINE)["train"]["deps"]]
     package = REPOSITORY / "src" / "steadyspike"
-    for file in map(Path, result.stdout.split()):
+    for file in map(Path, python(program).stdout.split()):
         if file.parent == package and file.name in harmless:
             continue
         if file == package / "evaluate" / "__init__.py":

@@ -148,6 +148,17 @@ def command(root: Path, *arguments: str, **more: str) -> "subprocess.CompletedPr
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
+def python(program: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    """A program that a fresh Python has run to a good end."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
 def refused(result: "subprocess.CompletedProcess[str]", *expected: str, status: int = 2) -> None:
     """A mistake was told in one line on standard error that holds each regular expression."""
     assert "Traceback" not in result.stderr, result.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import report_samples as samples
 
 from steadyspike.experiment import Experiment, load_experiments
 from steadyspike.report.agreement import departures, expected
@@ -39,15 +40,7 @@ def test_its_experiment_has_the_papers_settings(cell: Cell) -> None:
     assert departures(cell, experiment_of(cell)) == []
 
 
-# Written down a second time, from the paper's method, to check the checker.
-METHODS = {
-    "per_step": ("per_step", False, True),
-    "ots": ("per_step", True, True),
-    "osr": ("osr", False, True),
-    "osr_ots": ("osr", True, True),
-    "linear": ("linear", False, True),
-    "bptt": ("batch", False, False),
-}
+# Written down a second time, from the paper, to check the checker; as its methods are in samples.
 STEPS = {"cifar10": 4, "cifar100": 4, "dvs_gesture": 20, "cifar10_dvs": 10, "imagenet": 4}
 
 
@@ -55,7 +48,9 @@ STEPS = {"cifar10": 4, "cifar100": 4, "dvs_gesture": 20, "cifar10_dvs": 10, "ima
 def test_method_network_steps_and_weight_decay(cell: Cell) -> None:
     experiment = experiment_of(cell)
     model = experiment.model
-    assert METHODS[cell.paper["method"]] == (model.norm, model.stabilize_threshold, model.online)
+    method = samples.settings(cell.paper["method"]).model
+    assert (model.norm, model.online) == (method.norm, method.online)
+    assert model.stabilize_threshold == method.stabilize_threshold
     name = cell.paper["architecture"].lower().replace("resnet-", "resnet").replace("-", "_")
     assert model.name == name
     assert experiment.dataset.name == cell.paper["dataset"] == cell.pipeline
