@@ -25,6 +25,13 @@ def refused(folder: Path, *words: str) -> None:
     assert not (folder / "out").exists()
 
 
+def refused_once_changed(folder: Path, file: str, change: Change, key: str) -> None:
+    samples.write_pipeline(folder)
+    path = folder / "runs" / file
+    change_json(path, change)
+    refused(folder, str(path), f": {key}: ")
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
@@ -44,10 +51,7 @@ def refused(folder: Path, *words: str) -> None:
     ],
 )
 def test_metrics(tmp_path: Path, change: Change, key: str) -> None:
-    samples.write_pipeline(tmp_path)
-    path = tmp_path / "runs" / "osr" / "metrics.json"
-    change_json(path, change)
-    refused(tmp_path, str(path), f": {key}: ")
+    refused_once_changed(tmp_path, "osr/metrics.json", change, key)
 
 
 @pytest.mark.parametrize(
@@ -63,10 +67,7 @@ def test_metrics(tmp_path: Path, change: Change, key: str) -> None:
     ],
 )
 def test_membranes(tmp_path: Path, change: Change, key: str) -> None:
-    samples.write_pipeline(tmp_path)
-    path = tmp_path / "runs" / "osr_ots" / "membranes.json"
-    change_json(path, change)
-    refused(tmp_path, str(path), f": {key}: ")
+    refused_once_changed(tmp_path, "osr_ots/membranes.json", change, key)
 
 
 @pytest.mark.parametrize(
