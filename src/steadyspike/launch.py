@@ -1,10 +1,10 @@
 """`steadyspike launch`: torchrun with this program behind it, and its failures in one line."""
 
 import os
-import sys
 from collections.abc import Sequence
 
 from steadyspike.errors import UserError
+from steadyspike.telling import tell
 
 
 class NobodyCame(UserError):
@@ -70,7 +70,7 @@ def launch(arguments: Sequence[str]) -> int:
         ) from error
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        print(f"steadyspike: rank {rank} ended with status {failure.exitcode}", file=sys.stderr)
+        tell(f"steadyspike: rank {rank} ended with status {failure.exitcode}")
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException as stopped:  # its processes were told, and have written a checkpoint
         return 128 + int(stopped.sigval)

@@ -10,6 +10,8 @@ import platform
 import sys
 from pathlib import Path
 
+from steadyspike.telling import tell
+
 CPU_PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
@@ -31,10 +33,9 @@ def pin_cpu() -> None:
     os.environ.update(CPU_PINS)
     if sys.platform == "linux" and platform.machine() == "x86_64" and not has_avx2():
         del os.environ["ATEN_CPU_CAPABILITY"]  # torch takes its word, and would crash
-        print(
+        tell(
             "steadyspike: note: this processor has no AVX2: training is slower and rounds "
-            "otherwise than the committed results",
-            file=sys.stderr,
+            "otherwise than the committed results"
         )
     # Either of these, set in a user's shell, would take a thread away again.
     for variable in ("OMP_THREAD_LIMIT", "OMP_MAX_ACTIVE_LEVELS"):

@@ -1,6 +1,5 @@
 """Training on all of Fashion-MNIST, padded to 32×32, for as long as the user gives it."""
 
-import sys
 import time
 
 import torch
@@ -22,6 +21,7 @@ from steadyspike.data.presenting import frame_shape
 from steadyspike.errors import UserError
 from steadyspike.experiment import DatasetOptions, Experiment
 from steadyspike.files import write_atomically
+from steadyspike.telling import tell
 from steadyspike.train.determinism import make_deterministic
 from steadyspike.train.trainer import Trainer
 
@@ -90,16 +90,15 @@ def train_on(dataset: Dataset, setting: Setting, seconds: float) -> Training:
     epoch = _epoch_seconds(Trainer(experiment, dataset))
     left = MARGIN * seconds - (time.monotonic() - began)
     epochs = max(1, int(left / epoch))
-    print(f"an epoch takes about {epoch:.1f} s: {epochs} of them", file=sys.stderr)
+    tell(f"an epoch takes about {epoch:.1f} s: {epochs} of them")
     trainer = Trainer(_of_epochs(experiment, epochs), dataset)
     while not trainer.finished:
         for _ in trainer.run_epoch():
             pass
         row = trainer.finish_epoch()
-        print(
+        tell(
             f"{time.monotonic() - began:6.0f} s  epoch {trainer.epoch} of {epochs}: "
-            f"test accuracy {row.test_accuracy:.2f} %",
-            file=sys.stderr,
+            f"test accuracy {row.test_accuracy:.2f} %"
         )
     accuracies = [row.test_accuracy for row in trainer.rows]
     took = time.monotonic() - began

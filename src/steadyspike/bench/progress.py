@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from steadyspike.bench.measure import Show
+from steadyspike.telling import tell
 
 
 @contextmanager
@@ -13,9 +14,7 @@ def progress() -> Iterator[Show]:
     """Yields the function that shows."""
     began = time.monotonic()
     if not sys.stderr.isatty():
-        yield lambda text: print(
-            f"{time.monotonic() - began:4.0f} s  {text}", file=sys.stderr, flush=True
-        )
+        yield lambda text: tell(f"{time.monotonic() - began:4.0f} s  {text}")
         return
     from rich.console import Console
 

@@ -1,6 +1,5 @@
 """CIFAR10-DVS (Li et al., Frontiers in Neuroscience 2017): 1,000 recordings of each class."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,6 +10,7 @@ from steadyspike.data.clips import SPLITS, Clip, ClipStore, write_clips
 from steadyspike.data.dataset import Dataset, Source, fetched_root
 from steadyspike.data.events import integrate
 from steadyspike.errors import UserError
+from steadyspike.telling import tell
 
 NAME = "cifar10_dvs"
 STEPS = 10
@@ -62,7 +62,7 @@ def _clips(folder: Path, names: Mapping[str, tuple[list[str], list[str]]]) -> It
     """Every recording's frames, one class extracted at a time."""
     done = dict.fromkeys(SPLITS, 0)
     for number, (name, split_names) in enumerate(names.items(), start=1):
-        print(f"{NAME}: {name}, class {number} of {len(names)}", file=sys.stderr)
+        tell(f"{NAME}: {name}, class {number} of {len(names)}")
         with extracted(folder / f"{name}.zip", ARCHIVE_LIMIT) as recordings:
             for split, paths in zip(SPLITS, split_names, strict=True):
                 for path in paths:

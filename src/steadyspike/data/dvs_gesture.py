@@ -1,7 +1,6 @@
 """DVS128 Gesture (Amir et al., CVPR 2017): 29 people, 11 gestures, 1,176 and 288 samples."""
 
 import csv
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from steadyspike.data.dataset import Dataset, Source, fetched_root
 from steadyspike.data.events import integrate
 from steadyspike.errors import UserError
 from steadyspike.files import read_at_most
+from steadyspike.telling import tell
 
 NAME = "dvs_gesture"
 STEPS = 20
@@ -125,7 +125,7 @@ def _clips(splits: dict[str, list[_Sample]], seen: dict[str, int]) -> Iterator[C
         recordings: dict[Path, list[int]] = {}
         for place, sample in enumerate(samples):
             recordings.setdefault(sample.recording, []).append(place)
-        print(f"{NAME}: {len(recordings)} recordings to {split} on", file=sys.stderr)
+        tell(f"{NAME}: {len(recordings)} recordings to {split} on")
         for recording, places in recordings.items():
             events = read_aedat3(recording)
             seen["events"] += len(events)

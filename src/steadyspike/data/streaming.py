@@ -180,4 +180,5 @@ def worker_count() -> int:
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):  # which a terminal sends to all
+        signal.signal(number, signal.SIG_IGN)

@@ -29,7 +29,6 @@ float64 too. What is kept of a step is u before the reset: the reset is done by 
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -37,6 +36,8 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+
+from steadyspike.telling import tell
 
 SWITCH = "STEADYSPIKE_KERNELS"  # "off" for plain torch everywhere
 
@@ -72,10 +73,9 @@ def _of_device(device: str) -> ModuleType | None:
             for bfloat16 in (False, True):
                 compiled.library(bfloat16)
         except compiled.NoCompiler as error:
-            print(
+            tell(
                 f"steadyspike: note: no fused kernels: {error}; training is slower and rounds "
-                "otherwise. Debian and Ubuntu: install gcc and libc6-dev",
-                file=sys.stderr,
+                "otherwise. Debian and Ubuntu: install gcc and libc6-dev"
             )
             return None
         return cpu

@@ -5,7 +5,6 @@ Tensors are float32 and channels last: x (N, Ci, H, W), weights (Co, Ci, 3, 3), 
 
 import ctypes
 import platform
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from steadyspike.kernels import winograd_calls as calls
 from steadyspike.kernels.compiled import NoCompiler, shared
 from steadyspike.kernels.winograd_calls import INT, LONG, POINTER
+from steadyspike.telling import tell
 
 _SIGNATURES = {
     **calls.SIGNATURES,
@@ -58,10 +58,9 @@ def _functions() -> ctypes.CDLL | None:
         calls.declare(functions, _SIGNATURES)
         return functions
     if failure is not None:
-        print(
+        tell(
             f"steadyspike: note: no fast convolutions: {failure}; training is slower and rounds "
-            "otherwise",
-            file=sys.stderr,
+            "otherwise"
         )
     return None
 

@@ -9,7 +9,6 @@ machine.
 import ctypes
 import os
 import platform
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from steadyspike.kernels import winograd_calls as calls
 from steadyspike.kernels.compiled import NoCompiler, shared
 from steadyspike.kernels.winograd_calls import INT, LONG, POINTER
+from steadyspike.telling import tell
 
 _SIGNATURES = {
     **calls.SIGNATURES,
@@ -56,10 +56,9 @@ def _functions() -> ctypes.CDLL | None:
     try:
         functions = shared("winograd_bf16.c", *FLAGS)
     except NoCompiler as error:
-        print(
+        tell(
             f"steadyspike: note: no fast convolutions in bfloat16: {error}; training is slower "
-            "and rounds otherwise",
-            file=sys.stderr,
+            "and rounds otherwise"
         )
         return None
     calls.declare(functions, _SIGNATURES)

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from steadyspike.errors import UserError
 from steadyspike.experiment import Experiment
 from steadyspike.files import atomic_path
+from steadyspike.telling import tell
 
 FORMAT = 2
 #: Bytes of the SHA-256 at the file's end; torch's own format does not notice a flipped bit.
@@ -73,7 +73,7 @@ def newest_checkpoint(path: Path, experiment: Experiment) -> tuple[bytes, dict[s
             damaged = damaged or error
         else:
             if damaged is not None:
-                print(f"steadyspike: {damaged}; going on from {place}", file=sys.stderr)
+                tell(f"steadyspike: {damaged}; going on from {place}")
             return raw, state
     if damaged is not None:
         raise damaged
