@@ -7,7 +7,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-sys.path.append(str(Path(__file__).parent))  # for `golden`, wherever a test lies
+TESTS = Path(__file__).parent
+sys.path.append(str(TESTS))  # for `golden`, wherever a test lies
+sys.path.append(str(TESTS.parent / "tools" / "reliability"))  # no package: its parts lie there
 
 settings.register_profile("steadyspike", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("steadyspike")

@@ -1,69 +1,17 @@
-"""Writers of the formats that the event data sets come in, for tests."""
+"""Archives of the event data sets, for tests."""
 
-import io
-import struct
-import tarfile
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import gzip
+from collections.abc import Mapping
 from pathlib import Path
 
-AEDAT2 = (
-    b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
-    b"# Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event\r\n"
-    b"# Timestamps tick is 1 us\r\n"
-)
-AEDAT3 = (
-    b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n"
-    b"#Start-Time: 2016-05-24 12:00:00 (TZ+0000)\r\n#!END-HEADER\r\n"
-)
-
-Event = tuple[int, int, int, int]  # t, x, y, p
-
-
-def aedat2(events: Iterable[Event]) -> bytes:
-    """The sensor's own x, y and polarity bit."""
-    return AEDAT2 + b"".join(struct.pack(">II", y << 8 | x << 1 | p, t) for t, x, y, p in events)
-
-
-def packet(
-    events: Sequence[Event],
-    *,
-    kind: int = 1,
-    size: int = 8,
-    overflow: int = 0,
-    spare: int = 0,
-    invalid: Sequence[int] = (),
-) -> bytes:
-    """One packet of polarity events, ``spare`` of its places unused."""
-    capacity, valid = len(events) + spare, len(events) - len(invalid)
-    head = struct.pack("<hhiiiiii", kind, 1, size, 4, overflow, capacity, len(events), valid)
-    body = b"".join(
-        struct.pack("<II", x << 17 | y << 2 | p << 1 | (place not in invalid), t)
-        for place, (t, x, y, p) in enumerate(events)
-    )
-    return head + body + bytes(8 * spare)
-
-
-def aedat3(*packets: bytes) -> bytes:
-    return AEDAT3 + b"".join(packets)
-
-
-def labels(rows: Iterable[tuple[int, int, int]]) -> bytes:
-    lines = ["class,startTime_usec,endTime_usec", *(",".join(map(str, row)) for row in rows)]
-    return "\n".join(lines).encode() + b"\n"
+from formats import tar_of, zip_of
 
 
 def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+    path.write_bytes(zip_of(members))
 
 
 def write_tar(path: Path, members: Mapping[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+    path.write_bytes(gzip.compress(tar_of(members)))

@@ -1,5 +1,4 @@
 import hashlib
-import io
 import json
 import pickle
 import tarfile
@@ -9,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import BuiltinFunctionType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from formats import cifar_batch, cifar_names, python2_pickle
 
 from steadyspike import data
 from steadyspike.data import registry
@@ -27,44 +26,14 @@ Table = dict[Any, Any]
 COUNT = 40  # images a file
 
 
-class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
-    """Writes what cPickle of Python 2 wrote: strings without an encoding, NumPy's old names."""
-
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
-
-    def save_string(self, text: str | bytes) -> None:
-        raw = text.encode("latin1") if isinstance(text, str) else text
-        if len(raw) < 256:
-            self.write(pickle.SHORT_BINSTRING + bytes([len(raw)]) + raw)
-        else:
-            self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
-        self.memoize(text)
-
-    dispatch[str] = dispatch[bytes] = save_string
-
-    def save_global(self, thing: Any, name: str | None = None) -> None:
-        module = thing.__module__.replace("numpy._core", "numpy.core")
-        self.write(pickle.GLOBAL + f"{module}\n{name or thing.__qualname__}\n".encode())
-        self.memoize(thing)
-
-    dispatch[BuiltinFunctionType] = dispatch[type] = save_global
-
-
-def pickled(table: Any) -> bytes:
-    out = io.BytesIO()
-    Python2Pickler(out, protocol=2).dump(table)
-    return out.getvalue()
-
-
 def table(kind: Cifar, name: str) -> Table:
     """What a file of that name holds, with few images."""
     if name in kind.names:
-        return {kind.names_key: [f"class {n}" for n in range(kind.classes)], "num_vis": 3072}
+        return cifar_names(kind.classes, kind.names_key)
     random = np.random.default_rng(sum(name.encode()))
     images = random.integers(0, 256, (COUNT, 3072), dtype=np.uint8)
     labels = random.integers(0, kind.classes, COUNT).tolist()
-    names = [f"{n}.png" for n in range(COUNT)]
-    return {"batch_label": name, kind.labels_key: labels, "data": images, "filenames": names}
+    return cifar_batch(name, images, labels, kind.labels_key)
 
 
 Damage = Callable[[Table], object]
@@ -76,10 +45,10 @@ def lay(kind: Cifar, folder: Path, damaged: str = "", damage: Damage | bytes = b
     sums = {}
     for name in kind.files:
         content = table(kind, name)
-        raw = pickled(content)
+        raw = python2_pickle(content)
         if name == damaged:
             changed = damage if isinstance(damage, bytes) else damage(content)
-            raw = changed if isinstance(changed, bytes) else pickled(content)
+            raw = changed if isinstance(changed, bytes) else python2_pickle(content)
         (folder / name).write_bytes(raw)
         sums[name] = hashlib.md5(raw).hexdigest()
     parts = {part: {name: sums[name] for name in getattr(kind, part)} for part in PARTS}
@@ -158,7 +127,7 @@ def test_both_are_registered_and_say_how_to_be_had(tmp_path: Path) -> None:
             data.load(name, tmp_path)
 
 
-def test_another_sum_is_refused_before_anything_is_unpickled(tmp_path: Path) -> None:
+def test_another_sum_is_refused_before_anything_is_unpython2_pickle(tmp_path: Path) -> None:
     known = lay(CIFAR10, tmp_path / "cifar10")
     path = tmp_path / "cifar10" / "data_batch_3"
     path.write_bytes(hostile(GLOBAL_SYSTEM, tmp_path))
@@ -214,10 +183,13 @@ def _label(value: Any) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda content: pickled(content)[:-1], "expected a pickle of plain values and arrays"),
-        (lambda content: pickled(content)[: COUNT * 1000], "expected a pickle of plain"),
+        (
+            lambda content: python2_pickle(content)[:-1],
+            "expected a pickle of plain values and arrays",
+        ),
+        (lambda content: python2_pickle(content)[: COUNT * 1000], "expected a pickle of plain"),
         (b"", "expected a pickle of plain values and arrays"),
-        (pickled([1, 2]), "expected a pickled table, found list"),
+        (python2_pickle([1, 2]), "expected a pickled table, found list"),
         (_set("data", np.zeros((COUNT, 3071), np.uint8)), r"data: expected rows of 3072 bytes"),
         (_set("data", np.zeros((COUNT, 3, 1024), np.uint8)), r"data: expected rows of 3072 bytes"),
         (_set("data", np.zeros((COUNT, 3072), np.int8)), "data: expected an array of unsigned"),
@@ -244,7 +216,7 @@ def test_an_array_of_another_size_than_its_bytes_is_refused(tmp_path: Path) -> N
     def shorten(content: Table) -> bytes:
         row = b"M" + (3072).to_bytes(2, "little")
         shape, longer = (b"K" + bytes([count]) + row for count in (COUNT, COUNT + 1))
-        raw = pickled(content)
+        raw = python2_pickle(content)
         assert raw.count(shape) == 1
         return raw.replace(shape, longer)
 

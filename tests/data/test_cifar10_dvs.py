@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from formats import aedat2
 
 from steadyspike import data
 from steadyspike.data.cifar10_dvs import ARCHIVES, CLASSES, fetch, split_names
 from steadyspike.errors import UserError
 from tiny import one_line
 
-from .event_files import aedat2, write_zip
+from .event_files import write_zip
 
 NAMES = ("airplane", "automobile")
 

@@ -1,17 +1,13 @@
-"""The harness is no package: its parts lie beside each other. What its tests share."""
+"""What the tests of the harness share."""
 
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from project import NAME, Project, make_project
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path.append(str(REPOSITORY / "tools" / "reliability"))
-
-from project import NAME, Project, make_project  # noqa: E402
-
 #: One epoch of few batches: what takes time is Python's start.
 SHORT = {
     "training": {"epochs": 1, "batch": 20, "steps": 2, "chunk": 2, "precision": "float64"},

@@ -9,8 +9,9 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Mapping
-from types import BuiltinFunctionType
-from typing import Any, ClassVar
+
+import formats
+from formats import tar_of, zip_of
 
 SHA256 = hashlib.sha256(b"").hexdigest()
 EXPERIMENT = "a"
@@ -48,42 +49,13 @@ def params() -> list[bytes]:
     ]
 
 
-class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
-    """Writes what cPickle of Python 2 wrote: strings without an encoding, NumPy's old names."""
-
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
-
-    def save_string(self, text: str | bytes) -> None:
-        raw = text.encode("latin1") if isinstance(text, str) else text
-        if len(raw) < 256:
-            self.write(pickle.SHORT_BINSTRING + bytes([len(raw)]) + raw)
-        else:
-            self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
-        self.memoize(text)
-
-    dispatch[str] = dispatch[bytes] = save_string
-
-    def save_global(self, thing: Any, name: str | None = None) -> None:
-        module = thing.__module__.replace("numpy._core", "numpy.core")
-        self.write(pickle.GLOBAL + f"{module}\n{name or thing.__qualname__}\n".encode())
-        self.memoize(thing)
-
-    dispatch[BuiltinFunctionType] = dispatch[type] = save_global
-
-
 def cifar() -> list[bytes]:
     """A batch of one image, and the names of the classes."""
     import numpy as np
 
     image = np.arange(3072, dtype=np.uint8).reshape(1, 3072)
-    batch = {"batch_label": "one", "labels": [7], "data": image, "filenames": ["a.png"]}
-    names = {"label_names": [f"class {n}" for n in range(CLASSES)], "num_vis": 3072}
-    pickled = []
-    for table in (batch, names):
-        out = io.BytesIO()
-        Python2Pickler(out, protocol=2).dump(table)
-        pickled.append(out.getvalue())
-    return [*pickled, pickle.dumps({b"labels": [1]}, protocol=0)]
+    tables = (formats.cifar_batch("one", image, [7]), formats.cifar_names(CLASSES))
+    return [*map(formats.python2_pickle, tables), pickle.dumps({b"labels": [1]}, protocol=0)]
 
 
 def idx() -> list[bytes]:
@@ -94,26 +66,25 @@ def idx() -> list[bytes]:
 
 
 def aedat2() -> list[bytes]:
-    """Three events of CIFAR10-DVS."""
-    head = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
-    events = b"".join(struct.pack(">II", y << 8 | x << 1 | y & 1, 9) for x, y in ((1, 2), (127, 0)))
-    return [head + events, head + b"#End Of ASCII Header\r\n" + events]
+    """Two events of CIFAR10-DVS, and after another end of the header."""
+    whole = formats.aedat2([(9, 1, 2, 0), (9, 127, 0, 0)])
+    head = formats.AEDAT2
+    return [whole, whole.replace(head, head + b"#End Of ASCII Header\r\n", 1)]
 
 
 def aedat3() -> list[bytes]:
     """Two packets of DVS128 Gesture, one of another kind between them."""
-    head = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
-    event = struct.pack("<II", 5 << 17 | 6 << 2 | 3, 1000)
-    packet = struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, 1, 1, 1) + event
-    other = struct.pack("<hhiiiiii", 2, 1, 12, 4, 0, 1, 0, 0) + bytes(12)
-    late = struct.pack("<hhiiiiii", 1, 1, 8, 4, 3, 2, 1, 1) + event + bytes(8)
-    return [head + packet, head + packet + other + late]
+    event = (1000, 5, 6, 1)
+    packet = formats.packet([event])
+    other = formats.packet([], kind=2, size=12, spare=1)
+    late = formats.packet([event], overflow=3, spare=1)
+    return [formats.aedat3(packet), formats.aedat3(packet, other, late)]
 
 
 def gesture_labels() -> list[bytes]:
     """Labels of a recording, and the list of recordings."""
-    rows = "class,startTime_usec,endTime_usec\n1,100,200\n11,150,400\n"
-    return [rows.encode(), b"user01_lab.aedat\nuser02_lab.aedat\n"]
+    rows = [(1, 100, 200), (11, 150, 400)]
+    return [formats.gesture_labels(rows), b"user01_lab.aedat\nuser02_lab.aedat\n"]
 
 
 def manifest() -> list[bytes]:
@@ -127,17 +98,6 @@ def manifest() -> list[bytes]:
 MEMBERS: Mapping[str, bytes] = {"set/a.bin": bytes(200), "set/deep/b": b"", "c": b"see"}
 
 
-def tar_of(members: Mapping[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:", format=form) as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        end = archive.offset + 2 * tarfile.BLOCKSIZE  # the rest is padding
-    return out.getvalue()[:end]
-
-
 def tar() -> list[bytes]:
     long = {"x" * 120 + "é": b"1"}
     plain = tar_of(MEMBERS)
@@ -147,14 +107,6 @@ def tar() -> list[bytes]:
         tar_of(long, tarfile.PAX_FORMAT),
         tar_of(long, tarfile.GNU_FORMAT),
     ]
-
-
-def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, method)
-    return out.getvalue()
 
 
 def zip_files() -> list[bytes]:

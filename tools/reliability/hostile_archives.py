@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import fuzz_seeds as seeds
+from formats import tar_of, zip_of
 
 LIMIT = 1 << 20  # bytes that may come out
 BOMB = 512 << 20
@@ -38,7 +39,7 @@ def _given(path: Path, content: bytes) -> Callable[[], object]:
 
 def _tars() -> Iterator[tuple[str, bytes]]:
     for path in PATHS:
-        yield f"the path {path}", seeds.tar_of({"fine": b"1", path: b"2"})
+        yield f"the path {path}", tar_of({"fine": b"1", path: b"2"})
     for name, kind in KINDS.items():
         link = tarfile.TarInfo("odd")
         link.type, link.linkname = kind, "../victim"
@@ -47,7 +48,7 @@ def _tars() -> Iterator[tuple[str, bytes]]:
     yield "a file through a link to a folder", _tar_with(_link("odd", ".."), _file("odd/victim"))
     yield (
         "a bomb",
-        _packed(seeds.tar_of({"fine": b"1"})[:1024] + _header("big", tarfile.REGTYPE, BOMB)),
+        _packed(tar_of({"fine": b"1"})[:1024] + _header("big", tarfile.REGTYPE, BOMB)),
     )
     yield "a name that is a bomb", _packed(_header("././@LongLink", tarfile.GNUTYPE_LONGNAME, BOMB))
     yield "a header that is a bomb", _packed(_header("pax", tarfile.XHDTYPE, BOMB))
@@ -58,7 +59,7 @@ def _tars() -> Iterator[tuple[str, bytes]]:
 
 def _zips() -> Iterator[tuple[str, bytes]]:
     for path in PATHS:
-        yield f"the path {path}", seeds.zip_of({"fine": b"1", path: b"2"})
+        yield f"the path {path}", zip_of({"fine": b"1", path: b"2"})
     for name, mode in (("a symbolic link", 0o120777), ("a device", 0o020666)):
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w") as archive:
@@ -66,11 +67,11 @@ def _zips() -> Iterator[tuple[str, bytes]]:
             info.external_attr = mode << 16
             archive.writestr(info, "../victim")
         yield name, out.getvalue()
-    bomb = seeds.zip_of({"big": bytes(BOMB)})
+    bomb = zip_of({"big": bytes(BOMB)})
     yield "a bomb", bomb
     short = (10).to_bytes(4, "little")
     yield "a bomb that lies about its size", bomb.replace(BOMB.to_bytes(4, "little"), short)
-    yield "LZMA, whose memory the file decides", seeds.zip_of({"a": b"1"}, zipfile.ZIP_LZMA)
+    yield "LZMA, whose memory the file decides", zip_of({"a": b"1"}, zipfile.ZIP_LZMA)
 
 
 def _tar_with(*members: tarfile.TarInfo) -> bytes:

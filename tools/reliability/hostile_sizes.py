@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import fuzz_checkpoint
 import fuzz_seeds as seeds
+from formats import AEDAT3, python2_pickle
 from fuzz_edits import checkpoint_of, pickle_of
 
 MANY = 1 << 29  # bytes
@@ -69,7 +71,7 @@ def _of_data(inside: Path) -> Iterator[Given]:
     yield "an IDX file that unpacks to 512 MiB", gzip.compress(header + bytes(MANY), 1), read_idx
     yield "an IDX file that promises 2^96 bytes", header[:4] + b"\xff" * 12, read_idx
     packet = struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, 2**31 - 1, 2**31 - 1, 1)
-    yield "a recording that promises 2^31 events", seeds.aedat3()[0][:60] + packet, read_aedat3
+    yield "a recording that promises 2^31 events", AEDAT3 + packet, read_aedat3
     for side in SIDES:
         yield (
             f"an image of {side} x {side} pixels",
@@ -94,9 +96,7 @@ def _of_data(inside: Path) -> Iterator[Given]:
 def _array(array: object) -> bytes:
     import pickle
 
-    out = io.BytesIO()
-    seeds.Python2Pickler(out, protocol=2).dump(array)
-    return out.getvalue().removeprefix(pickle.PROTO + b"\2").removesuffix(pickle.STOP)
+    return python2_pickle(array).removeprefix(pickle.PROTO + b"\2").removesuffix(pickle.STOP)
 
 
 def _png(side: int) -> bytes:
@@ -143,6 +143,12 @@ def _of_checkpoints(inside: Path) -> Iterator[Given]:
     yield "a checkpoint with one element 10^12 times", spread.getvalue(), load
     array = b"\x80\x02}U\3netcbuiltins\nbytearray\nJ\0\0\0\x7f\x85Rs."
     yield "a checkpoint with a byte array of 2 GiB", checkpoint_of(array, {}), load
+    resume = fuzz_checkpoint.resume(inside)
+    yield (
+        "a checkpoint of ours with a byte array of 2 GiB",
+        checkpoint_of(array, {}),
+        lambda path: resume(path.read_bytes()),
+    )
     odd = {
         "features.0.synapse.weight": torch.ones(64, 3, 3, 3),
         "classifier.0.synapse.weight": torch.ones(10**6, 1),

@@ -1,0 +1,117 @@
+"""Writers of the formats that others' data sets come in, for the fuzzer and for tests."""
+
+import io
+import pickle
+import struct
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from types import BuiltinFunctionType
+from typing import Any, ClassVar
+
+AEDAT2 = (
+    b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
+    b"# Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event\r\n"
+    b"# Timestamps tick is 1 us\r\n"
+)
+AEDAT3 = (
+    b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n"
+    b"#Start-Time: 2016-05-24 12:00:00 (TZ+0000)\r\n#!END-HEADER\r\n"
+)
+
+Event = tuple[int, int, int, int]  # t, x, y, p
+
+
+def aedat2(events: Iterable[Event]) -> bytes:
+    """A recording of CIFAR10-DVS, of the sensor's own x, y and polarity bit."""
+    return AEDAT2 + b"".join(struct.pack(">II", y << 8 | x << 1 | p, t) for t, x, y, p in events)
+
+
+def packet(
+    events: Sequence[Event],
+    *,
+    kind: int = 1,
+    size: int = 8,
+    overflow: int = 0,
+    spare: int = 0,
+    invalid: Sequence[int] = (),
+) -> bytes:
+    """One packet of polarity events, ``spare`` of its places of ``size`` bytes unused."""
+    capacity, valid = len(events) + spare, len(events) - len(invalid)
+    head = struct.pack("<hhiiiiii", kind, 1, size, 4, overflow, capacity, len(events), valid)
+    body = b"".join(
+        struct.pack("<II", x << 17 | y << 2 | p << 1 | (place not in invalid), t)
+        for place, (t, x, y, p) in enumerate(events)
+    )
+    return head + body + bytes(size * spare)
+
+
+def aedat3(*packets: bytes) -> bytes:
+    """A recording of DVS128 Gesture."""
+    return AEDAT3 + b"".join(packets)
+
+
+def gesture_labels(rows: Iterable[tuple[int, int, int]]) -> bytes:
+    """The class, start and end of each gesture in a recording of DVS128 Gesture."""
+    lines = ["class,startTime_usec,endTime_usec", *(",".join(map(str, row)) for row in rows)]
+    return "\n".join(lines).encode() + b"\n"
+
+
+class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
+    """Writes what cPickle of Python 2 wrote: strings without an encoding, NumPy's old names."""
+
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+
+    def save_string(self, text: str | bytes) -> None:
+        raw = text.encode("latin1") if isinstance(text, str) else text
+        if len(raw) < 256:
+            self.write(pickle.SHORT_BINSTRING + bytes([len(raw)]) + raw)
+        else:
+            self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
+        self.memoize(text)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+    def save_global(self, thing: Any, name: str | None = None) -> None:
+        module = thing.__module__.replace("numpy._core", "numpy.core")
+        self.write(pickle.GLOBAL + f"{module}\n{name or thing.__qualname__}\n".encode())
+        self.memoize(thing)
+
+    dispatch[BuiltinFunctionType] = dispatch[type] = save_global
+
+
+def python2_pickle(table: Any) -> bytes:
+    """As the files of CIFAR are written."""
+    out = io.BytesIO()
+    Python2Pickler(out, protocol=2).dump(table)
+    return out.getvalue()
+
+
+def cifar_batch(name: str, images: Any, labels: list[int], key: str = "labels") -> dict[Any, Any]:
+    """What one of CIFAR's files of images (N, 3072) holds."""
+    names = [f"{n}.png" for n in range(len(labels))]
+    return {"batch_label": name, key: labels, "data": images, "filenames": names}
+
+
+def cifar_names(classes: int, key: str = "label_names") -> dict[Any, Any]:
+    """What CIFAR's file of names holds."""
+    return {key: [f"class {n}" for n in range(classes)], "num_vis": 3072}
+
+
+def tar_of(members: Mapping[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:", format=form) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        end = archive.offset + 2 * tarfile.BLOCKSIZE  # the rest is padding
+    return out.getvalue()[:end]
+
+
+def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+    return out.getvalue()
