@@ -8,7 +8,9 @@ import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import fuzz_checkpoint
 import hostile
 import hostile_archives
 import hostile_code
@@ -16,8 +18,10 @@ import hostile_downloads
 import hostile_sizes
 import inputs
 import pytest
+import torch
+from formats import tar_of, zip_of
 from fuzz_edits import checkpoint_of, edited_csv, edited_json, with_tar_sums
-from fuzz_seeds import history, manifest, membranes, memory, tar_of, zip_of
+from fuzz_seeds import history, manifest, membranes, memory
 from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -105,6 +109,48 @@ def test_what_was_found_is_refused_in_words(
         attempt(content)
 
 
+def _of_trainer(**state: Any) -> dict[str, Any]:
+    return {"state": {**fuzz_checkpoint.content()["state"], **state}}
+
+
+def _of_another(**experiment: Any) -> dict[str, Any]:
+    return {"fingerprint": "", "experiment": experiment}
+
+
+FOUND_IN_CHECKPOINTS = {
+    "a format that is several numbers": lambda: {"format": torch.ones(2)},
+    "an experiment of numbers and names": lambda: {
+        **_of_another(),
+        "experiment": {1: 2, "training.epochs": 3},
+    },
+    "an experiment of tensors": lambda: _of_another(**{"training.epochs": torch.ones(2)}),
+    "a key of two lines": lambda: _of_another(**{"training\nepochs": 1}),
+    "a value of a million letters": lambda: _of_another(**{"training.epochs": "x" * 10**6}),
+    "no batch": lambda: {"state": {"epoch": 1}},
+    "an epoch in words": lambda: _of_trainer(epoch="one"),
+    "an epoch of two numbers": lambda: _of_trainer(epoch=torch.ones(2)),
+    "an epoch after the last, which training would never reach": lambda: _of_trainer(epoch=10**9),
+    "a batch after the last": lambda: _of_trainer(batch=7),
+    "a loss of 65 bits": lambda: _of_trainer(losses=2**64),
+    "an optimizer that is a number": lambda: _of_trainer(optimizer=0.5),
+    "best weights of no network": lambda: _of_trainer(best={"weight": torch.ones(1)}),
+    "digests that are no words": lambda: _of_trainer(digests={"1": {"weight": 5}}),
+    "code that is a tensor": lambda: _of_trainer(code=torch.ones(2)),
+    "a tensor larger than its bytes": lambda: _of_trainer(losses=torch.ones(1).expand(10**12)),
+}
+
+
+@pytest.mark.parametrize("change", FOUND_IN_CHECKPOINTS.values(), ids=FOUND_IN_CHECKPOINTS)
+def test_what_was_found_in_checkpoints_is_refused_in_a_line(
+    change: Callable[[], dict[str, Any]], tmp_path: Path
+) -> None:
+    resume = fuzz_checkpoint.resume(tmp_path)
+    with pytest.raises(UserError) as told:
+        resume(fuzz_checkpoint.saved({**fuzz_checkpoint.content(), **change()}))
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 2000
+
+
 @pytest.mark.parametrize("attacks", [hostile_archives, hostile_code, hostile_downloads])
 def test_every_attack_is_refused(
     attacks: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,8 +218,6 @@ def test_a_damaged_header_of_a_tar_file_gets_its_sum_right() -> None:
 
 
 def test_a_checkpoint_around_a_pickle_is_read_as_torch_writes_it(tmp_path: Path) -> None:
-    import torch
-
     (tmp_path / "c.pth").write_bytes(checkpoint_of(b"\x80\x02}.", {"0": b"1234"}))
     assert torch.load(tmp_path / "c.pth", weights_only=True) == {}
 

@@ -22,8 +22,14 @@ ODD: tuple[Any, ...] = (
 
 
 def edited_json(valid: bytes, edits: bytes) -> bytes:
-    """The document with values replaced, removed or put in once more: three bytes an edit."""
-    document = [json.loads(valid)]
+    """The document edited as `edited` does."""
+    text = json.dumps(edited(json.loads(valid), edits), ensure_ascii=bool(len(edits) % 2))
+    return text.replace(f'"{_LONG}"', "1" * 5000).encode("utf-8", "surrogatepass")
+
+
+def edited(tree: Any, edits: bytes) -> Any:
+    """A tree with values replaced, removed or put in once more, in place: three bytes an edit."""
+    document = [tree]
     for at in range(0, min(len(edits), 3 * MOST_EDITS) - 2, 3):
         place, kind, value = edits[at : at + 3]
         places = [found for found in _places(document) if found[0] is not document]
@@ -38,8 +44,7 @@ def edited_json(valid: bytes, edits: bytes) -> bytes:
             holder.extend(copy.deepcopy([holder[key]]) * (value % 5 if len(holder) < 20 else 0))
         else:
             holder[f"{key}{ODD[value % len(ODD)]}"] = copy.deepcopy(holder[key])
-    text = json.dumps(document[0], ensure_ascii=bool(len(edits) % 2))
-    return text.replace(f'"{_LONG}"', "1" * 5000).encode("utf-8", "surrogatepass")
+    return document[0]
 
 
 def _places(holder: Any) -> Iterator[tuple[Any, Any]]:

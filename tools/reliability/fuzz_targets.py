@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import fuzz_checkpoint
 import fuzz_seeds as seeds
 from fuzz_edits import (
     EDITS,
@@ -269,11 +270,18 @@ def _with_edits(files: Callable[[], list[bytes]]) -> Callable[[], list[bytes]]:
 TARGETS = {
     "params": Target("params.yaml", _with_edits(seeds.params), _params, 50_000, 1500),
     "aedat2": Target("AEDAT 2.0 recordings", seeds.aedat2, _aedat2, 100_000, 512),
-    "aedat3": Target("AEDAT 3.1 recordings", seeds.aedat3, _aedat3, 120_000, 512),
-    "gesture_labels": Target("labels of gestures", seeds.gesture_labels, _gesture_labels, 60_000),
+    "aedat3": Target("AEDAT 3.1 recordings", seeds.aedat3, _aedat3, 100_000, 512),
+    "gesture_labels": Target("labels of gestures", seeds.gesture_labels, _gesture_labels, 40_000),
     "idx": Target("IDX files", seeds.idx, _idx, 80_000, 512),
     "cifar": Target("CIFAR pickles", seeds.cifar, _cifar, 100_000, 4096),
     "released": Target("released checkpoints", seeds.released, _released, 40_000, 8192),
+    "checkpoint": Target(
+        "our checkpoints",
+        _with_edits(fuzz_checkpoint.checkpoints),
+        fuzz_checkpoint.resume,
+        40_000,
+        16_384,
+    ),
     "weights": Target("weights in safetensors", seeds.weights, _weights, 40_000, 1024),
     "manifest": Target("manifests", _with_edits(seeds.manifest), _manifest, 60_000, 1024),
     "tar": Target("tar archives", seeds.tar, _archive("a.tar.gz"), 40_000, 8192),

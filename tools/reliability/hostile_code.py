@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fuzz_seeds as seeds
+import fuzz_checkpoint
 from hostile import SPRUNG
 
 
@@ -57,7 +57,7 @@ def attacks(inside: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     )
     yield (
         "a checkpoint of ours with code",
-        lambda: _resume(zipped.getvalue(), inside / "checkpoint.pt"),
+        partial(fuzz_checkpoint.resume(inside), zipped.getvalue()),
     )
     yield (
         "weights that are a pickle",
@@ -91,15 +91,3 @@ def _pickles(sprung: Path) -> Iterator[tuple[str, bytes]]:
     )
     yield "an extension", b"\x80\x02\x82\x01."
     yield "a method of an array", b"cnumpy\nndarray.tofile\n(S'" + str(sprung).encode() + b"'\ntR."
-
-
-def _resume(content: bytes, path: Path) -> object:
-    import hashlib
-
-    from steadyspike.experiment import Experiment
-    from steadyspike.params import merge
-    from steadyspike.train.checkpoint import parse_checkpoint
-
-    known = merge(seeds.PARAMS["defaults"], {"name": seeds.EXPERIMENT})
-    raw = content + hashlib.sha256(content).digest()
-    return parse_checkpoint(raw, path, Experiment.model_validate(known))
