@@ -70,7 +70,8 @@ def test_another_architecture_is_refused(other: str, tmp_path: Path) -> None:
 def test_the_command_ends_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steadyspike.commands._prepare", lambda: None)  # torch is loaded already here
+    # torch is loaded already here
+    monkeypatch.setattr("steadyspike.commands._prepare", lambda: None)
     out = tmp_path / "model.safetensors"
     shapes = GOLDEN["vggsnn_3x32_10"]["keys"]
     checkpoint = released(tmp_path / "good.pth", shapes)

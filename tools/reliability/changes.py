@@ -24,7 +24,7 @@ EXACT: dict[str, dict[str, Any]] = {
 RANKS = ((1, 2), (2, 1), (2, 4), (4, 1))
 CHUNKS = ((4, 1), (1, 4), (4, 2), (2, 1), (1, 2), (2, 4))
 #: Each in another part of what training runs; a comment changes the code and not what it does.
-CHANGED_CODE = ("train/loop.py", "neuron.py", "data/loading.py")
+CHANGED_CODE = ("train/trainer.py", "neuron.py", "data/loading.py")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steadyspike.deploy.plain_checkpoint import check_checkpoint
 from steadyspike.errors import UserError
 from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
 from steadyspike.norm import BatchNorm
+from steadyspike.train.plain_checkpoint import check_checkpoint
 
 # Our name of a module, as a pattern, and the released one. Blocks are counted from 1 there.
 _STAGE = r"stages\.(?P<stage>\d+)\.(?P<block>\d+)"
@@ -118,7 +118,8 @@ def released_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
 def _read(path: str | Path) -> dict[str, Any]:
     """The ``net`` of a checkpoint, without running any code that the file may hold."""
     try:
-        check_checkpoint(Path(path))
+        with Path(path).open("rb") as file:
+            check_checkpoint(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd files; what is wrong with them is told below
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)

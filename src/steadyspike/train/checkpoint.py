@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from steadyspike.errors import UserError
 from steadyspike.experiment import Experiment
 from steadyspike.files import atomic_path
 from steadyspike.telling import tell
+from steadyspike.train.plain_checkpoint import check_checkpoint
 
 FORMAT = 2
 #: Bytes of the SHA-256 at the file's end; torch's own format does not notice a flipped bit.
@@ -97,14 +100,18 @@ def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str
     if hashlib.sha256(raw[:-SUM]).digest() != raw[-SUM:]:
         raise Damaged(f"{path}: truncated or altered, no whole checkpoint; {begin_anew}")
     try:
-        content = torch.load(io.BytesIO(raw[:-SUM]), map_location="cpu", weights_only=True)
+        file = io.BytesIO(raw[:-SUM])
+        check_checkpoint(file)  # torch would believe any size it tells
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # it holds more than tensors and plain values, or is no zip file at all
         content = None
-    keys = {"experiment": dict, "fingerprint": str, "state": dict}
+    keys = {"format": int, "experiment": dict, "fingerprint": str, "state": dict}
     if (
         not isinstance(content, dict)
-        or content.get("format") != FORMAT
         or not all(isinstance(content.get(key), kind) for key, kind in keys.items())
+        or content["format"] != FORMAT
+        or not _decisive(content["experiment"])
     ):
         raise UserError(f"{path}: no checkpoint of this version of steadyspike; {begin_anew}")
     if content["fingerprint"] != experiment.fingerprint():
@@ -113,8 +120,20 @@ def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str
             key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)
         )
         told = ", ".join(
-            f"{key} is {ours.get(key)!r} and was {theirs.get(key)!r}" for key in differing
+            f"{key} is {ours.get(key)!r} and was {reprlib.repr(theirs.get(key))}"
+            for key in differing
         )
         raise UserError(f"{path}: belongs to another experiment: {told}; {begin_anew}")
     state: dict[str, Any] = content["state"]
     return state
+
+
+def _decisive(saved: dict[Any, Any]) -> bool:
+    """Whether it is a few names with JSON's values, as `Experiment.decisive` gives them."""
+    try:
+        json.dumps(saved)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return len(saved) < 100 and all(
+        isinstance(key, str) and key.isprintable() and len(key) < 100 for key in saved
+    )

@@ -1,6 +1,8 @@
 """Training to the end, with a checkpoint wherever it may be ended before."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from steadyspike.data import Dataset
@@ -81,7 +83,8 @@ def _resume(trainer: Trainer, checkpoint: Path) -> None:
     """Go on from the checkpoint that has come furthest of those that the processes find, if any."""
     experiment, ranks = trainer.experiment, trainer.ranks
     raw, saved = newest_checkpoint(checkpoint, experiment) or (b"", None)
-    progress = -1 if saved is None else saved["epoch"] * trainer.batches + saved["batch"]
+    with _of_this_version(checkpoint):
+        progress = -1 if saved is None else trainer.progress(saved)
     # torchrun may number the machines anew when it starts them again.
     furthest = ranks.everybodys(progress)
     if max(furthest) < 0:
@@ -90,9 +93,23 @@ def _resume(trainer: Trainer, checkpoint: Path) -> None:
         raw = ranks.broadcast_bytes(raw, furthest.index(max(furthest)))
         saved = parse_checkpoint(raw, checkpoint, experiment)
     assert saved is not None
-    try:
+    with _of_this_version(checkpoint):
         trainer.load_state(saved)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+
+
+@contextmanager
+def _of_this_version(checkpoint: Path) -> Iterator[None]:
+    """Tells whatever a state leads to that is none of this trainer's."""
+    try:
+        yield
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
         raise UserError(
             f"{checkpoint}: made by another version of steadyspike; remove the file to begin anew"
         ) from error

@@ -95,8 +95,24 @@ class Trainer:
             "environment": self.environment,
         }
 
+    def progress(self, state: dict[str, Any]) -> int:
+        """The batches behind what `state` gave; raises as `load_state`."""
+        epoch, batch = state["epoch"], state["batch"]
+        for count, most in ((epoch, self.experiment.training.epochs), (batch, self.batches)):
+            if type(count) is not int or not 0 <= count <= most:
+                raise ValueError(f"expected 0 to {most} epochs or batches, found {count!r}")
+        return int(epoch * self.batches + batch)
+
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` gave; anything else raises whatever it leads to."""
+        self.progress(state)
+        words = [*state["code"], *state["environment"]]
+        for digests in state["digests"].values():
+            words += digests.values()
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError("expected code, environment and digests as text")
+        if state["best"]:
+            self.model.load_state_dict(state["best"])  # whether they are this network's
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch = state["epoch"], state["batch"]

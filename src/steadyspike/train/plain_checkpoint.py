@@ -6,10 +6,10 @@ any length. Here a checkpoint holds what its bytes hold.
 """
 
 import math
+import os
 import zipfile
 import zlib
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from steadyspike.data.plain_pickle import PlainUnpickler, Recorded
 
@@ -27,14 +27,12 @@ LARGEST_PICKLE = 1 << 24  # bytes
 MOST_DIMENSIONS = 16
 
 
-def check_checkpoint(path: Path) -> None:
-    """Raises ValueError for anything but a zip file of plain values and dense tensors.
-
-    Also OSError where it cannot be read.
-    """
+def check_checkpoint(file: BinaryIO) -> None:
+    """Raises ValueError for anything but a zip file of plain values and dense tensors."""
+    size = file.seek(0, os.SEEK_END)
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive, path.stat().st_size)
+        with zipfile.ZipFile(file) as archive:
+            members = _members(archive, size)
             content = archive.read(members[_PICKLE]) if _PICKLE in members else b""
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"no whole zip file as torch.save writes it: {error}") from error
