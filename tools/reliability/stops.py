@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and a time limit: a checkpoint, the right exit status, and soon."""
+"""Signals and a time limit: a checkpoint, the right exit status, and soon."""
 
 import math
 import random
@@ -22,7 +22,11 @@ IN_EVALUATION = ("evaluation within training",)
 TOLD = f"steadyspike: {NAME} stopped; the same command goes on from runs/{NAME}/checkpoint.pt"
 #: Where whoever stops a run must be told how it goes on.
 WITHIN = ("in a batch", "evaluation within training", "writing a checkpoint")
-STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+NAMES = {
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGINT: "Ctrl-C (SIGINT)",
+    signal.SIGHUP: "A closed terminal (SIGHUP)",
+}
 
 
 @dataclass
@@ -45,8 +49,8 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
     lengths = timed(whole, "train", NAME)
     results = whole.outcome("runs")
     tries = (1, 1) if few else (STOPS, STOPS_IN_EVALUATION)
-    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C (SIGINT)")):
-        yield by_signal(project, results, lengths, work, number, name, *tries)
+    for number in NAMES:
+        yield by_signal(project, results, lengths, work, number, *tries)
     yield by_limit(project, results, lengths[0], work, 1 if few else LIMITS)
     yield from damage.rows(project, results, work, few)
 
@@ -57,7 +61,6 @@ def by_signal(
     lengths: tuple[float, float],
     work: Path,
     number: signal.Signals,
-    name: str,
     anywhere: int,
     in_evaluation: int,
 ) -> Row:
@@ -91,9 +94,9 @@ def by_signal(
                 moments.append(draw(type(late)))
         finish(fresh, results, stops, tried, sound)
     return Row(
-        f"{name} during training: exit status {STATUS[number]} within {MOST_SECONDS:.0f} s and a "
-        "whole checkpoint; the same command goes on, and the run's files have the undisturbed "
-        "run's bytes",
+        f"{NAMES[number]} during training: exit status {128 + number} within {MOST_SECONDS:.0f} s "
+        "and a whole checkpoint; the same command goes on, and the run's files have the "
+        "undisturbed run's bytes",
         stops.held,
         stops.tried,
         f"slowest {stops.slowest:.2f} s; {stops.early} in start-up, before there was anything to "
@@ -121,12 +124,12 @@ def stop(project: Project, number: signal.Signals, moment: Stop, stops: Stops) -
     took = time.monotonic() - sent
     status = shell_status(process)
     over = phase == OTHER and (project.run_folder / "timing.json").exists()
-    if over and status in (0, STATUS[number]):
+    if over and status in (0, 128 + number):
         return None  # it was about to end: every result is written
     stops.tried += 1
     stops.phases[phase] += 1
     stops.slowest = max(stops.slowest, took)
-    if status != STATUS[number] or took > MOST_SECONDS:
+    if status != 128 + number or took > MOST_SECONDS:
         return _failed(f"{number.name} {phase}: ended with {status} after {took:.1f} s: {err}")
     if TOLD in err.splitlines():
         if not is_whole(project.checkpoint) or written(project.checkpoint) == before:
