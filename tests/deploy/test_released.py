@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hostile_code import Trap
 from torch import Tensor, nn
 
 from golden import assert_golden, load, noise
@@ -162,16 +163,6 @@ def test_what_an_earlier_training_learned_is_forgotten(tmp_path: Path) -> None:
     assert state.keys() == fresh.state_dict().keys()
     for name, tensor in fresh.state_dict().items():
         assert torch.equal(state[name], tensor), name
-
-
-class Trap:
-    """Creates a file when a pickle that holds it is read without care."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.touch, (self.path,)
 
 
 def saved(checkpoint: Any) -> Callable[[Path], None]:

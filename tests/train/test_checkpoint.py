@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from hostile_code import Trap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,14 +146,8 @@ def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
 
 def test_nothing_in_it_is_run(tmp_path: Path) -> None:
     """A checkpoint made to run a command when unpickled is refused, not run."""
-    made = tmp_path / "made"
-
-    class Trap:
-        def __reduce__(self) -> Any:
-            return Path.touch, (made,)
-
-    path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, tiny_experiment(), {"trap": Trap()})
+    made, path = tmp_path / "made", tmp_path / "checkpoint.pt"
+    save_checkpoint(path, tiny_experiment(), {"trap": Trap(made)})
     with pytest.raises(UserError, match=r"checkpoint\.pt: "):
         load_checkpoint(path, tiny_experiment())
     assert not made.exists()
