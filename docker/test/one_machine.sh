@@ -31,7 +31,7 @@ git diff --exit-code --stat -- dvc.lock reports ||
     fail "the container's results differ from the committed ones"
 grep -q 'OSR + OTS' reports/table4.md || fail "no table"
 
-docker compose run --rm test tests/test_norm.py tests/test_pins.py tests/test_files.py \
+docker compose run --rm test tests/test_norm*.py tests/test_pins.py tests/test_files.py \
     tests/kernels/test_compiled.py
 docker compose run --rm evaluate osr_ots > /dev/null 2>&1 || fail "evaluate"
 git diff --exit-code --stat -- dvc.lock reports || fail "evaluate changed them"
