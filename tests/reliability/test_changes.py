@@ -40,6 +40,24 @@ def test_resumed_by_other_code_with_another_chunk_and_refused_with_another_rate(
     assert (len(codes[0]), len(codes[1]), codes[1][1:]) == (1, 2, codes[0])
 
 
+@pytest.mark.parametrize(
+    ("program", "starts", "told"), [("", 3, "three times"), ("1/0", 1, "SIGTERM: ended with 1")]
+)
+def test_training_that_is_over_is_interrupted_anew_and_one_that_fails_is_not(
+    program: str, starts: int, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = replace(make_project(tmp_path), program=("-c", program))
+    begun: list[Project] = []
+
+    def fresh() -> Project:
+        begun.append(project.fresh(tmp_path / f"fresh-{len(begun)}"))
+        return begun[-1]
+
+    assert interrupted_in_epoch(fresh, training(), random.Random(0)) is None
+    assert len(begun) == starts
+    assert told in capfd.readouterr().err
+
+
 def test_a_change_that_is_allowed_counts_as_not_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,9 @@ class Position:
     batch: int
 
 
+OVER = Position(0, 0)  # of a run that came to its end, and keeps no checkpoint
+
+
 def position(checkpoint: Path) -> Position | None:
     """Of a whole checkpoint; None if there is none."""
     import torch
@@ -46,13 +49,16 @@ def position(checkpoint: Path) -> Position | None:
 
 
 def interrupt(project: Project, start: Start, numbers: random.Random) -> Position | None:
-    """Stop training by SIGTERM at a random batch; where it is in mid-epoch, None if it is not."""
+    """Stop training by SIGTERM at a random batch; where it stopped, or None if it did wrong."""
     process = start(project)
     # The first batches' checkpoints are passed over, so that it is not always the same batch.
     moment = InWrite([f"runs/{NAME}/.{CHECKPOINT}.tmp"], numbers.randint(1, 16), 0)
-    if moment.reached(process, project, project.root / "stack"):
+    reached = moment.reached(process, project, project.root / "stack")
+    if reached:
         process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
+    if not reached and process.returncode == 0:  # it wrote faster than one can look
+        return OVER
     place = position(project.checkpoint)
     if shell_status(process) != 143 or place is None:
         fail(f"SIGTERM: ended with {shell_status(process)}: {err}")
@@ -73,7 +79,7 @@ def interrupted_in_epoch(
     fresh: Callable[[], Project], start: Start, numbers: random.Random
 ) -> tuple[Project, Position] | None:
     """A new project whose training was stopped in mid-epoch; None if it could not be."""
-    for _ in range(3):  # after the last batch of an epoch it is not: once more
+    for _ in range(3):  # after the last batch of an epoch, or of all, it is not: once more
         project = fresh()
         place = interrupt(project, start, numbers)
         if place is None:
