@@ -1,28 +1,17 @@
-"""Synaptic operations and multiply-accumulates against hand counts and a count by brute force.
+"""Operations of one synapse layer against hand counts and a count by brute force."""
 
-By brute force: with all weights one, a spike put alone on an input changes as many outputs as it
-causes operations.
-"""
-
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from no_waiting import NoReading, no_waiting
+from evaluate.counts import Map, all_ones, count, reached, straight
 from steadyspike.evaluate.operations import Operations, energy_nanojoule, fan_out
-from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
 from steadyspike.models.blocks import per_step
 from steadyspike.neuron import LIF
-from steadyspike.sequence import sequence
-
-Map = Callable[[Tensor], Tensor]
 
 
 class Routed(nn.Module):
@@ -40,23 +29,8 @@ class Routed(nn.Module):
         return per_step(self.synapse, self.route(spikes))
 
 
-def straight(spikes: Tensor) -> Tensor:
-    return spikes
-
-
 def pooled(spikes: Tensor) -> Tensor:
     return per_step(nn.AvgPool2d(2), spikes)
-
-
-def count(model: nn.Module, frames: Tensor, chunk: int | None = None, batch: int = 100) -> Any:
-    """The operations of ``model`` over frames (T, N, ...), in batches and chunks of steps."""
-    operations = Operations(model.eval(), len(frames))
-    with torch.no_grad():
-        for part in frames.split(batch, dim=1):
-            with operations.counted(part.shape[1]), sequence(model, len(frames)):
-                for steps in part.split(chunk or len(frames)):
-                    model(steps)
-    return operations
 
 
 def spiking_operations(route: Map, synapse: nn.Module, spikes: Tensor) -> float:
@@ -69,19 +43,6 @@ def one_spike(*place: int, size: int) -> Tensor:
     frames = torch.zeros(1, 1, 1, size, size)
     frames[0, 0, 0, *place] = 1
     return frames
-
-
-def reached(way: Map, shape: torch.Size) -> Tensor:
-    """How many outputs of a linear ``way`` from spikes (N, ...) each of them changes, alone."""
-    ones = torch.eye(shape.numel(), dtype=torch.float64).reshape(-1, *shape)
-    return way(ones).flatten(1).count_nonzero(1).reshape(shape)
-
-
-def all_ones(layer: nn.Module) -> nn.Module:
-    layer = copy.deepcopy(layer).double()
-    nn.init.ones_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 # By hand
@@ -265,253 +226,7 @@ def test_operations_are_what_each_spike_changes(route: Map, dtype: torch.dtype) 
     assert spiking_operations(route, conv, spikes) == want > 0
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """In double precision, with running variances under which the untrained network spikes."""
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=3)
-            elif hasattr(module, "running_var"):
-                module.running_var.fill_(0.2)
-    return model.double().eval()
-
-
-def networks(**options: Any) -> dict[str, nn.Module]:
-    torch.manual_seed(1)
-    small = dict(widths=(3, 4), blocks=(1, 2), **options)
-    return {
-        name: lively(model)
-        for name, model in {
-            "vggsnn": VGGSNN(2, 3, widths=(3, "P", 4, 5), **options),
-            "gesture": VGGSNN(
-                2, 3, widths=(3, "P", 4), head="gesture", head_widths=(8, 7), **options
-            ),
-            "resnet19": ResNet19(2, 3, hidden_width=6, image_size=10, **small),
-            "sew": SEWResNet34(2, 3, **small),
-            "nf": NFResNet34(2, 3, **small),
-        }.items()
-    }
-
-
-every = pytest.mark.parametrize("name", ["vggsnn", "gesture", "resnet19", "sew", "nf"])
-
-
-def clip(steps: int = 4) -> Tensor:
-    generator = torch.Generator().manual_seed(2)
-    return torch.randn(steps, 4, 2, 10, 10, generator=generator, dtype=torch.float64)
-
-
-def gap(x: Tensor) -> Tensor:
-    return x.mean((-2, -1))
-
-
-def flat_pool(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 2).flatten(1)
-
-
-# Each spiking synapse layer of `networks`, and where its spikes come from: neurons, and what lies
-# between. Those of a residual sum come from every block before, "max" after a pooling of the stem.
-WIRING: dict[str, dict[str, list[tuple[str, Map]]]] = {
-    "vggsnn": {
-        "features.2.conv": [("features.0.neuron", lambda x: F.avg_pool2d(x, 2))],
-        "features.3.conv": [("features.2.neuron", straight)],
-        "classifier": [("features.3.neuron", gap)],
-    },
-    "gesture": {
-        "features.2.conv": [("features.0.neuron", lambda x: F.avg_pool2d(x, 2))],
-        "hidden.0.layer.linear": [("features.2.neuron", gap)],
-        "hidden.1.layer.linear": [("hidden.0.layer.neuron", straight)],
-        "classifier": [("hidden.1.layer.neuron", straight)],
-    },
-    "resnet19": {
-        "stages.0.0.first.conv": [("stem.neuron", straight)],
-        "stages.0.0.conv": [("stages.0.0.first.neuron", straight)],
-        "stages.1.0.first.conv": [("stages.0.0.neuron", straight)],
-        "stages.1.0.conv": [("stages.1.0.first.neuron", straight)],
-        "stages.1.0.shortcut.conv": [("stages.0.0.neuron", straight)],
-        "stages.1.1.first.conv": [("stages.1.0.neuron", straight)],
-        "stages.1.1.conv": [("stages.1.1.first.neuron", straight)],
-        "hidden": [("stages.1.1.neuron", flat_pool)],
-    },
-    "sew": {
-        "stages.0.0.first.conv": [("max", straight)],
-        "stages.0.0.second.conv": [("stages.0.0.first.neuron", straight)],
-        "stages.1.0.first.conv": [("max", straight), ("stages.0.0.second.neuron", straight)],
-        "stages.1.0.second.conv": [("stages.1.0.first.neuron", straight)],
-        "stages.1.0.shortcut.conv": [("max", straight), ("stages.0.0.second.neuron", straight)],
-        "stages.1.1.first.conv": [
-            ("stages.1.0.second.neuron", straight),
-            ("stages.1.0.shortcut.neuron", straight),
-        ],
-        "stages.1.1.second.conv": [("stages.1.1.first.neuron", straight)],
-        "classifier": [
-            ("stages.1.0.second.neuron", gap),
-            ("stages.1.0.shortcut.neuron", gap),
-            ("stages.1.1.second.neuron", gap),
-        ],
-    },
-    "nf": {
-        f"stages.{block}.{half}.synapse.conv": [(f"stages.{block}.{half}.neuron", straight)]
-        for block in ("0.0", "1.0", "1.1")
-        for half in ("first", "second")
-    },
-}
-
-
-@every
-def test_networks_count_what_each_spike_changes(name: str) -> None:
-    model = networks(stabilize_threshold=True)[name]
-    modules = dict(model.named_modules())
-    spikes: dict[str, Tensor] = {}
-    inputs: dict[str, Tensor] = {}
-    for path, module in modules.items():
-        if isinstance(module, LIF):
-            module.register_forward_hook(
-                lambda _module, _args, out, path=path: spikes.update({path: out})
-            )
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(
-                lambda _module, args, _out, path=path: inputs.update({path: args[0]})
-            )
-    with torch.no_grad():
-        model(clip())
-    if name == "sew":
-        spikes["max"] = per_step(nn.MaxPool2d(3, 2, 1), spikes["stem.neuron"])
-    found = count(model, clip()).per_layer()
-    wiring = WIRING[name]
-    for layer, seen in inputs.items():
-        ones = all_ones(modules[layer])
-        shape = seen.shape[1:] if isinstance(modules[layer], nn.Conv2d) else seen.shape[-1:]
-        dense = reached(ones, shape).sum().item()
-        assert found[layer]["dense_multiply_accumulates"] == dense, layer
-        if layer not in wiring:
-            assert found[layer]["multiply_accumulates"] == 4 * dense, layer
-            assert found[layer]["synaptic_operations"] == 0, layer
-            continue
-        want = 0.0
-        for source, way in wiring[layer]:
-            each = reached(lambda x, way=way, ones=ones: ones(way(x)), spikes[source].shape[2:])
-            assert 0 < spikes[source].mean() < 1, source
-            want += (spikes[source] * each).sum().item() / 4
-        assert found[layer]["synaptic_operations"] == want, layer
-        assert found[layer]["multiply_accumulates"] == 0, layer
-    assert inputs.keys() == found.keys() > wiring.keys()
-
-
-def test_real_valued_layers() -> None:
-    real = {
-        name: {
-            layer
-            for layer, found in count(model, clip()).per_layer().items()
-            if found["multiply_accumulates"]
-        }
-        for name, model in networks().items()
-    }
-    assert real == {
-        "vggsnn": {"features.0.conv"},
-        "gesture": {"features.0.conv"},
-        "resnet19": {"stem.conv", "classifier"},
-        "sew": {"stem.conv"},
-        "nf": {"stem.conv", "stages.1.0.shortcut.conv", "classifier"},
-    }
-
-
-# Properties
-
-
-@every
-def test_neither_chunks_nor_batches_change_the_count(name: str) -> None:
-    model = networks(stabilize_threshold=False)[name]
-    whole = count(model, clip()).per_layer()
-    assert count(model, clip(), chunk=1).per_layer() == whole
-    assert count(model, clip(), chunk=3, batch=3).per_layer() == whole
-    assert count(model.float(), clip().float(), chunk=3).summary().keys() == {
-        "synaptic_operations",
-        "multiply_accumulates",
-        "energy_nanojoule",
-        "dense_multiply_accumulates",
-    }
-
-
-@every
-def test_counting_changes_nothing(name: str) -> None:
-    model = networks()[name]
-    operations = Operations(model, 4)
-    with torch.no_grad():
-        want = model(clip())
-        with operations.counted(4):
-            assert torch.equal(model(clip()), want)
-        first = operations.summary()
-        model(clip())  # outside, not counted
-        with operations.counted(4):
-            model(clip())
-    assert operations.summary() == first
-
-
-def test_neurons_that_always_spike_use_every_connection() -> None:
-    model = networks(v_threshold=-1e9, reset="zero", stabilize_threshold=False)["nf"]
-    for layer in count(model, clip()).per_layer().values():
-        assert layer["synaptic_operations"] in (0, 4 * layer["dense_multiply_accumulates"])
-    silent = networks(v_threshold=1e9, stabilize_threshold=False)["resnet19"]
-    assert count(silent, clip()).summary()["synaptic_operations"] == 0
-
-
-def test_full_size() -> None:
-    """VGGSNN for 32 by 32 images: connections counted by hand, borders taken off."""
-    model = VGGSNN(3, 10)
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    sides = [32, 32, 16, 16, 8, 8, 4, 4, 1]
-    found = [
-        int(fan_out(layer, side, side).sum())
-        for layer, side in zip(layers.values(), sides, strict=True)
-    ]
-    # A row of n inputs has 3 n - 2 taps inside.
-    assert found == [
-        *(3 * 64 * 94**2, 64 * 128 * 94**2),
-        *(128 * 256 * 46**2, 256 * 256 * 46**2),
-        *(256 * 512 * 22**2, 512 * 512 * 22**2),
-        *(512 * 512 * 10**2, 512 * 512 * 10**2),
-        512 * 10,
-    ]
-
-
-# Refusals
-
-
-def test_only_evaluation_mode_is_counted() -> None:
-    model = networks()["vggsnn"]
-    model.features[0].train()
-    with pytest.raises(RuntimeError, match="evaluation mode"), Operations(model, 4).counted(4):
-        pass
-
-
-def test_other_steps_or_samples_than_announced_are_an_error() -> None:
-    model = networks()["vggsnn"]
-    for steps, samples in ((5, 4), (4, 3), (2, 4)):
-        operations = Operations(model, steps)
-        message = pytest.raises(RuntimeError, match=r"features\.0\.conv saw 16 inputs")
-        with message, torch.no_grad(), operations.counted(samples):
-            model(clip())
-        assert operations.samples == 0
-
-
-def interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def test_a_body_that_raises_counts_for_nothing() -> None:
-    model = networks()["sew"]
-    operations = Operations(model, 4)
-    with torch.no_grad():
-        with operations.counted(4):
-            model(clip())
-        want = operations.per_layer()
-        interrupted = model.register_forward_hook(interrupt)
-        with pytest.raises(KeyboardInterrupt), operations.counted(4):
-            model(clip())
-        interrupted.remove()
-    assert operations.per_layer() == want
-    assert not any(module._forward_hooks for module in model.modules())
+# Refused
 
 
 @pytest.mark.parametrize(
@@ -521,34 +236,3 @@ def test_other_paddings_are_refused(padding: dict[str, Any]) -> None:
     model = nn.Sequential(LIF(), nn.Conv2d(1, 1, 3, **padding))
     with pytest.raises(ValueError, match="1: only padding by a number of zeros"):
         Operations(model, 4)
-
-
-@every
-def test_only_the_first_batch_is_waited_for(name: str) -> None:
-    model = networks()[name]
-    operations = Operations(model, 4)
-    with torch.no_grad():
-        with operations.counted(4):
-            model(clip())
-        with NoReading(), operations.counted(4):
-            model(clip())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@every
-def test_a_gpu_counts_alike_and_does_not_wait(name: str) -> None:
-    model = networks(stabilize_threshold=False)[name]
-    want = count(model, clip()).per_layer()
-    model, frames = model.cuda(), clip().cuda()
-    operations = Operations(model, 4)
-
-    def batch() -> None:
-        with torch.no_grad(), operations.counted(4), sequence(model, 4):
-            model(frames)
-
-    batch()  # fan-outs go to the device
-    with no_waiting():
-        batch()
-    found = operations.per_layer()
-    for layer, counts in want.items():  # a membrane at its threshold may fall on either side
-        assert found[layer] == pytest.approx(counts, rel=1e-3), layer

@@ -1,0 +1,153 @@
+"""Operations of whole networks: of each spike on its way, by brute force, and at full size."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evaluate.counts import Map, all_ones, clip, count, every, networks, reached, straight
+from steadyspike.evaluate.operations import fan_out
+from steadyspike.models import VGGSNN
+from steadyspike.models.blocks import per_step
+from steadyspike.neuron import LIF
+
+
+def gap(x: Tensor) -> Tensor:
+    return x.mean((-2, -1))
+
+
+def flat_pool(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2).flatten(1)
+
+
+# Each spiking synapse layer of `networks`, and where its spikes come from: neurons, and what lies
+# between. Those of a residual sum come from every block before, "max" after a pooling of the stem.
+WIRING: dict[str, dict[str, list[tuple[str, Map]]]] = {
+    "vggsnn": {
+        "features.2.conv": [("features.0.neuron", lambda x: F.avg_pool2d(x, 2))],
+        "features.3.conv": [("features.2.neuron", straight)],
+        "classifier": [("features.3.neuron", gap)],
+    },
+    "gesture": {
+        "features.2.conv": [("features.0.neuron", lambda x: F.avg_pool2d(x, 2))],
+        "hidden.0.layer.linear": [("features.2.neuron", gap)],
+        "hidden.1.layer.linear": [("hidden.0.layer.neuron", straight)],
+        "classifier": [("hidden.1.layer.neuron", straight)],
+    },
+    "resnet19": {
+        "stages.0.0.first.conv": [("stem.neuron", straight)],
+        "stages.0.0.conv": [("stages.0.0.first.neuron", straight)],
+        "stages.1.0.first.conv": [("stages.0.0.neuron", straight)],
+        "stages.1.0.conv": [("stages.1.0.first.neuron", straight)],
+        "stages.1.0.shortcut.conv": [("stages.0.0.neuron", straight)],
+        "stages.1.1.first.conv": [("stages.1.0.neuron", straight)],
+        "stages.1.1.conv": [("stages.1.1.first.neuron", straight)],
+        "hidden": [("stages.1.1.neuron", flat_pool)],
+    },
+    "sew": {
+        "stages.0.0.first.conv": [("max", straight)],
+        "stages.0.0.second.conv": [("stages.0.0.first.neuron", straight)],
+        "stages.1.0.first.conv": [("max", straight), ("stages.0.0.second.neuron", straight)],
+        "stages.1.0.second.conv": [("stages.1.0.first.neuron", straight)],
+        "stages.1.0.shortcut.conv": [("max", straight), ("stages.0.0.second.neuron", straight)],
+        "stages.1.1.first.conv": [
+            ("stages.1.0.second.neuron", straight),
+            ("stages.1.0.shortcut.neuron", straight),
+        ],
+        "stages.1.1.second.conv": [("stages.1.1.first.neuron", straight)],
+        "classifier": [
+            ("stages.1.0.second.neuron", gap),
+            ("stages.1.0.shortcut.neuron", gap),
+            ("stages.1.1.second.neuron", gap),
+        ],
+    },
+    "nf": {
+        f"stages.{block}.{half}.synapse.conv": [(f"stages.{block}.{half}.neuron", straight)]
+        for block in ("0.0", "1.0", "1.1")
+        for half in ("first", "second")
+    },
+}
+
+
+@every
+def test_networks_count_what_each_spike_changes(name: str) -> None:
+    model = networks(stabilize_threshold=True)[name]
+    modules = dict(model.named_modules())
+    spikes: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
+    for path, module in modules.items():
+        if isinstance(module, LIF):
+            module.register_forward_hook(
+                lambda _module, _args, out, path=path: spikes.update({path: out})
+            )
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(
+                lambda _module, args, _out, path=path: inputs.update({path: args[0]})
+            )
+    with torch.no_grad():
+        model(clip())
+    if name == "sew":
+        spikes["max"] = per_step(nn.MaxPool2d(3, 2, 1), spikes["stem.neuron"])
+    found = count(model, clip()).per_layer()
+    wiring = WIRING[name]
+    for layer, seen in inputs.items():
+        ones = all_ones(modules[layer])
+        shape = seen.shape[1:] if isinstance(modules[layer], nn.Conv2d) else seen.shape[-1:]
+        dense = reached(ones, shape).sum().item()
+        assert found[layer]["dense_multiply_accumulates"] == dense, layer
+        if layer not in wiring:
+            assert found[layer]["multiply_accumulates"] == 4 * dense, layer
+            assert found[layer]["synaptic_operations"] == 0, layer
+            continue
+        want = 0.0
+        for source, way in wiring[layer]:
+            each = reached(lambda x, way=way, ones=ones: ones(way(x)), spikes[source].shape[2:])
+            assert 0 < spikes[source].mean() < 1, source
+            want += (spikes[source] * each).sum().item() / 4
+        assert found[layer]["synaptic_operations"] == want, layer
+        assert found[layer]["multiply_accumulates"] == 0, layer
+    assert inputs.keys() == found.keys() > wiring.keys()
+
+
+def test_real_valued_layers() -> None:
+    real = {
+        name: {
+            layer
+            for layer, found in count(model, clip()).per_layer().items()
+            if found["multiply_accumulates"]
+        }
+        for name, model in networks().items()
+    }
+    assert real == {
+        "vggsnn": {"features.0.conv"},
+        "gesture": {"features.0.conv"},
+        "resnet19": {"stem.conv", "classifier"},
+        "sew": {"stem.conv"},
+        "nf": {"stem.conv", "stages.1.0.shortcut.conv", "classifier"},
+    }
+
+
+def test_neurons_that_always_spike_use_every_connection() -> None:
+    model = networks(v_threshold=-1e9, reset="zero", stabilize_threshold=False)["nf"]
+    for layer in count(model, clip()).per_layer().values():
+        assert layer["synaptic_operations"] in (0, 4 * layer["dense_multiply_accumulates"])
+    silent = networks(v_threshold=1e9, stabilize_threshold=False)["resnet19"]
+    assert count(silent, clip()).summary()["synaptic_operations"] == 0
+
+
+def test_full_size() -> None:
+    """VGGSNN for 32 by 32 images: connections counted by hand, borders taken off."""
+    model = VGGSNN(3, 10)
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    sides = [32, 32, 16, 16, 8, 8, 4, 4, 1]
+    found = [
+        int(fan_out(layer, side, side).sum())
+        for layer, side in zip(layers.values(), sides, strict=True)
+    ]
+    # A row of n inputs has 3 n - 2 taps inside.
+    assert found == [
+        *(3 * 64 * 94**2, 64 * 128 * 94**2),
+        *(128 * 256 * 46**2, 256 * 256 * 46**2),
+        *(256 * 512 * 22**2, 512 * 512 * 22**2),
+        *(512 * 512 * 10**2, 512 * 512 * 10**2),
+        512 * 10,
+    ]
