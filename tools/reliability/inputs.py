@@ -62,6 +62,8 @@ def fuzzed(name: str, work: Path, executions: int) -> Outcome:
     ) as folder:
         run = subprocess.run(
             [
+                # A peak begins with the memory of who starts a process: here a shell's.
+                *("sh", "-c", '"$@"; exit $?', "sh"),
                 *(sys.executable, str(Path(__file__).with_name("fuzz.py")), name, folder),
                 *(f"-runs={executions}", f"-timeout={TIMEOUT}", f"-rss_limit_mb={MEMORY}"),
                 *(f"-seed={SEED}", "-print_final_stats=1", "-verbosity=0"),
