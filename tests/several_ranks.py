@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from steadyspike.evaluate.accuracy import Presentation, evaluate
-from steadyspike.experiment import Experiment
+from steadyspike.train.accuracy import Presentation, evaluate
+from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
-from steadyspike.train.distribution import Ranks, joined
+from steadyspike.train.distributed import Ranks, joined
 from steadyspike.train.trainer import Trainer
 from tiny import batches, tiny_dataset, tiny_experiment
 

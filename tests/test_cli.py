@@ -33,9 +33,9 @@ def test_the_command_line_answers_before_anything_heavy_has_loaded() -> None:
 def test_the_package_loads_without_torch_and_sequence_on_first_use() -> None:
     program = (
         "import sys, steadyspike; before = 'torch' in sys.modules; "
-        "from steadyspike import sequence; import steadyspike.neuron; "
-        "print(before, callable(sequence), callable(steadyspike.sequence), "
-        "steadyspike.sequence is sequence)"
+        "from steadyspike import sequence; import steadyspike.snn.neuron; "
+        "print(before, callable(sequence), callable(steadyspike.snn.sequence), "
+        "steadyspike.snn.sequence is sequence)"
     )
     assert python(program).stdout == "False True True True\n"
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from steadyspike.params import merge, read_params, read_yaml
+from steadyspike.train.params import merge, read_params, read_yaml
 from tiny import REPOSITORY, environment, python, write_data
 
 EXPERIMENTS = list(read_params(REPOSITORY / "params.yaml"))

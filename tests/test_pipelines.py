@@ -26,9 +26,9 @@ from steadyspike.data.dvs_gesture import MD5
 from steadyspike.data.fashion_mnist import CONTENTS, FILES
 from steadyspike.data.idx import encode_idx, write_idx
 from steadyspike.data.manifest import bytes_sum
-from steadyspike.experiment import load_experiments
-from steadyspike.params import merge, read_yaml
 from steadyspike.report.cells import cells
+from steadyspike.train.config import load_experiments
+from steadyspike.train.params import merge, read_yaml
 
 REPOSITORY = Path(__file__).parents[1]
 PIPELINES = sorted(path.parent for path in REPOSITORY.glob("pipelines/*/params.yaml"))

@@ -24,8 +24,8 @@ from steadyspike.data.fashion_mnist import CLASSES, FILES, MEAN, STD
 from steadyspike.data.idx import write_idx
 from steadyspike.data.manifest import file_sum, manifest_of_files, write_manifest
 from steadyspike.errors import UserError
-from steadyspike.experiment import Experiment
-from steadyspike.params import merge, read_yaml
+from steadyspike.train.config import Experiment
+from steadyspike.train.params import merge, read_yaml
 from steadyspike.train.trainer import Trainer
 
 REPOSITORY = Path(__file__).parents[1]

@@ -1,34 +1,33 @@
-"""Online training of spiking neural networks, with normalization and thresholds that stay steady.
+"""Online training of spiking neural networks, with stable normalization and thresholds.
 
-``steadyspike.sequence`` is loaded on first use, so that the command line answers before torch has.
+The public names are loaded on first use, so that the command line starts without loading torch.
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steadyspike.sequence import sequence as sequence
+    from steadyspike.snn.loss import tet_loss as tet_loss
+    from steadyspike.snn.neuron import LIF as LIF
+    from steadyspike.snn.norm import OSR as OSR
+    from steadyspike.snn.norm import LinearNorm as LinearNorm
+    from steadyspike.snn.norm import PerStepBatchNorm as PerStepBatchNorm
+    from steadyspike.snn.sequence import sequence as sequence
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "sequence"]
 
-
-class _Package(ModuleType):
-    """Keeps ``steadyspike.sequence`` the function, whoever imports the file of that name when."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Python binds a submodule to its package's attribute once it is loaded.
-        if name == "sequence" and isinstance(value, ModuleType):
-            value = value.sequence
-        super().__setattr__(name, value)
+_DEFINED_IN = {
+    "LIF": "neuron",
+    "OSR": "norm",
+    "LinearNorm": "norm",
+    "PerStepBatchNorm": "norm",
+    "sequence": "sequence",
+    "tet_loss": "loss",
+}
+__all__ = ["LIF", "OSR", "LinearNorm", "PerStepBatchNorm", "__version__", "sequence", "tet_loss"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "sequence":
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module("steadyspike.sequence").sequence
-
-
-sys.modules[__name__].__class__ = _Package
+    return getattr(importlib.import_module(f"steadyspike.snn.{_DEFINED_IN[name]}"), name)

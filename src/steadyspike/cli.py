@@ -10,8 +10,8 @@ from typing import TextIO
 
 from steadyspike import __version__, commands
 from steadyspike.bench.options import add_options
+from steadyspike.console import notify
 from steadyspike.errors import UserError
-from steadyspike.telling import tell
 
 NETWORKS = ("vggsnn", "resnet19", "sew_resnet34", "nf_resnet34")
 
@@ -51,7 +51,7 @@ def _tell(message: str) -> None:
     """One line on standard error, whatever was quoted in it."""
     # A name from a hostile file may hold what a terminal obeys.
     line = "".join(letter if letter.isprintable() else " " for letter in message)
-    tell(f"steadyspike: {line}")
+    notify(f"steadyspike: {line}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steadyspike.console import notify
 from steadyspike.errors import UserError
 from steadyspike.pins import keep_freed_memory, pin_cpu
-from steadyspike.telling import tell
 
 if TYPE_CHECKING:
     from steadyspike.data import Dataset
-    from steadyspike.experiment import Experiment
+    from steadyspike.train.config import Experiment
 
 
 def _prepare() -> None:
@@ -62,11 +62,11 @@ def fetch(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> int | None:
     # A queue's clock runs while torch is imported.
     deadline = None if options.stop_after is None else time.monotonic() + options.stop_after
-    from steadyspike.experiment import load_experiment
+    from steadyspike.train.config import load_experiment
 
     experiment = load_experiment(options.params, options.experiment)
     _prepare()
-    from steadyspike.train.distribution import joined
+    from steadyspike.train.distributed import joined
     from steadyspike.train.run import CHECKPOINT, train_run
     from steadyspike.train.signals import Stopped
 
@@ -76,7 +76,7 @@ def train(options: argparse.Namespace) -> int | None:
             dataset = _load(options, experiment)
             train_run(experiment, dataset, folder, ranks, deadline, options.checkpoint_every)
     except Stopped as stopped:
-        tell(
+        notify(
             f"steadyspike: {experiment.name} stopped; the same command goes on from "
             f"{folder / CHECKPOINT}"
         )
@@ -85,13 +85,13 @@ def train(options: argparse.Namespace) -> int | None:
 
 
 def launch(options: argparse.Namespace) -> int:
-    from steadyspike.launch import launch
+    from steadyspike.train.launch import launch
 
     return launch(options.arguments)
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from steadyspike.experiment import load_experiment
+    from steadyspike.train.config import load_experiment
 
     names = options.memory or [options.experiment]
     experiments = [load_experiment(options.params, name) for name in names]
@@ -146,12 +146,12 @@ def bench(options: argparse.Namespace) -> None:
 
 
 def verify(options: argparse.Namespace) -> int:
-    from steadyspike.experiment import load_experiment, load_experiments
+    from steadyspike.train.config import load_experiment, load_experiments
 
     names = options.experiments or list(load_experiments(options.params))
     experiments = [load_experiment(options.params, name) for name in names]
     _prepare()
-    from steadyspike.verify import verify
+    from steadyspike.train.verify import verify
 
     differing = 0
     for experiment in experiments:

@@ -10,7 +10,7 @@ import platform
 import sys
 from pathlib import Path
 
-from steadyspike.telling import tell
+from steadyspike.console import notify
 
 CPU_PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
@@ -33,7 +33,7 @@ def pin_cpu() -> None:
     os.environ.update(CPU_PINS)
     if sys.platform == "linux" and platform.machine() == "x86_64" and not has_avx2():
         del os.environ["ATEN_CPU_CAPABILITY"]  # torch takes its word, and would crash
-        tell(
+        notify(
             "steadyspike: note: this processor has no AVX2: training is slower and rounds "
             "otherwise than the committed results"
         )

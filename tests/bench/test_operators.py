@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from steadyspike import kernels, synapse
+from steadyspike import kernels
 from steadyspike.bench import ours
 from steadyspike.bench.operators import Recorder, recorded, replay
 from steadyspike.bench.setting import Setting
 from steadyspike.bench.work import train_step
+from steadyspike.snn import conv as synapse
 
 N, C, OUT, SIDE, KERNEL, CLASSES = 2, 3, 5, 7, 3, 4
 CONVOLUTION = 2 * N * OUT * SIDE**2 * C * KERNEL**2  # a multiply-add is two operations

@@ -8,8 +8,8 @@ from torch import nn
 
 from steadyspike.bench import ours, work
 from steadyspike.bench.setting import Setting
-from steadyspike.neuron import LIF
-from steadyspike.sequence import sequence
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.sequence import sequence
 
 SETTING = Setting(image=(3, 8, 8), widths=(4, "P", 6), steps=3, chunk=3, batch=5)
 

@@ -12,9 +12,9 @@ from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
 from steadyspike.evaluate.memory import kept_for_backward
 from steadyspike.models.blocks import SpikingConv
-from steadyspike.neuron import LIF
-from steadyspike.norm import OSR
-from steadyspike.sequence import sequence
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.norm import OSR
+from steadyspike.snn.sequence import sequence
 from steadyspike.train.trainer import Trainer
 
 TINY = Setting(image=(3, 8, 8), widths=(4, "P", 6), steps=3, chunk=2, batch=5)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steadyspike.data.augmentation import AUGMENTATIONS, random_crop, random_flip
-from steadyspike.data.draws import CROP_COLUMN, CROP_ROW, FLIP, random_integers, splitmix
+from steadyspike.data.counter_rng import CROP_COLUMN, CROP_ROW, FLIP, random_integers, splitmix
 
 IMAGES = torch.randint(1, 256, (40, 3, 9, 7), generator=torch.Generator().manual_seed(0)).to(
     torch.uint8

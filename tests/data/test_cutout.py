@@ -7,8 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from steadyspike.data.augmentation import AUGMENTATIONS
-from steadyspike.data.cutout import random_cutout
-from steadyspike.data.draws import (
+from steadyspike.data.counter_rng import (
     CROP_COLUMN,
     CROP_ROW,
     CUTOUT,
@@ -21,6 +20,7 @@ from steadyspike.data.draws import (
     random_integers,
     random_reals,
 )
+from steadyspike.data.cutout import random_cutout
 
 COUNT = 300
 IMAGES = torch.randint(0, 256, (COUNT, 3, 32, 32), generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as reference
 
 from steadyspike.data import cifar10_dvs, dvs_gesture
-from steadyspike.data.draws import (
+from steadyspike.data.counter_rng import (
     EVENT_ANGLE,
     EVENT_COLUMN,
     EVENT_OPERATION,

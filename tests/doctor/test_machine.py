@@ -11,7 +11,7 @@ from doctor.findings import told
 from steadyspike.doctor import experiments, framework, machine
 from steadyspike.doctor.brief import brief
 from steadyspike.doctor.finding import size
-from steadyspike.kernels import compiled
+from steadyspike.kernels.cpu import build
 from tiny import write_params
 
 
@@ -58,7 +58,7 @@ def test_a_container_limits_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert machine.COMPILERS == compiled.COMPILERS
+    assert machine.COMPILERS == build.COMPILERS
     gcc = tmp_path / "gcc"
     gcc.write_text("#!/bin/sh\necho gcc 99\n")
     gcc.chmod(0o755)
@@ -78,15 +78,15 @@ def test_the_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(bfloat16: bool) -> None:
-        raise compiled.NoCompiler("cc: cannot find -lm")
+        raise build.NoCompiler("cc: cannot find -lm")
 
     with monkeypatch.context() as patch:
         patch.setenv("STEADYSPIKE_KERNELS", "off")
         assert told(framework.kernels()) == [("CPU kernels", "note", "STEADYSPIKE_KERNELS=off")]
     monkeypatch.delenv("STEADYSPIKE_KERNELS", raising=False)
-    monkeypatch.setattr(compiled, "library", lambda bfloat16: None)
+    monkeypatch.setattr(build, "library", lambda bfloat16: None)
     assert told(framework.kernels()) == [("CPU kernels", "ok", "compiled")]
-    monkeypatch.setattr(compiled, "library", fails)
+    monkeypatch.setattr(build, "library", fails)
     (finding,) = framework.kernels()
     assert (finding.state, finding.found) == ("note", "cc: cannot find -lm")
     assert "rounds otherwise" in finding.advice

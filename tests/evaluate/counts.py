@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from steadyspike.evaluate.operations import Operations
 from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
-from steadyspike.sequence import sequence
+from steadyspike.snn.sequence import sequence
 
 Map = Callable[[Tensor], Tensor]
 

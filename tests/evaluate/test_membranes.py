@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from steadyspike.evaluate.membranes import Bins, Membranes
-from steadyspike.neuron import LIF
-from steadyspike.sequence import sequence
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.sequence import sequence
 
 
 class One(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from evaluate.counts import Map, all_ones, count, reached, straight
 from steadyspike.evaluate.operations import Operations, energy_nanojoule, fan_out
 from steadyspike.models.blocks import per_step
-from steadyspike.neuron import LIF
+from steadyspike.snn.neuron import LIF
 
 
 class Routed(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from evaluate.counts import clip, count, every, networks
 from no_waiting import NoReading, no_waiting
 from steadyspike.evaluate.operations import Operations
-from steadyspike.sequence import sequence
+from steadyspike.snn.sequence import sequence
 
 
 @every

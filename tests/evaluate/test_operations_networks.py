@@ -8,7 +8,7 @@ from evaluate.counts import Map, all_ones, clip, count, every, networks, reached
 from steadyspike.evaluate.operations import fan_out
 from steadyspike.models import VGGSNN
 from steadyspike.models.blocks import per_step
-from steadyspike.neuron import LIF
+from steadyspike.snn.neuron import LIF
 
 
 def gap(x: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from torch import nn
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
 from steadyspike.evaluate import run as run_module
-from steadyspike.evaluate.accuracy import Presentation, Score, evaluate
 from steadyspike.evaluate.provenance import evaluation_code_sha256
 from steadyspike.evaluate.run import evaluate_run
-from steadyspike.experiment import Experiment
-from steadyspike.neuron import LIF
+from steadyspike.snn.neuron import LIF
+from steadyspike.train.accuracy import Presentation, Score, evaluate
+from steadyspike.train.config import Experiment
 from steadyspike.train.provenance import PACKAGE, code_sha256, environment_sha256
 from steadyspike.train.run import train_run
 from tiny import change_json, one_line, read_json, tiny_dataset, tiny_experiment

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike.evaluate.rates import FiringRates
-from steadyspike.neuron import LIF
-from steadyspike.sequence import sequence
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.sequence import sequence
 
 
 def spikes_by_hand(current: float, steps: int, threshold: float = 1.0) -> list[int]:

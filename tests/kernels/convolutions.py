@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from steadyspike import kernels
-from steadyspike.synapse import convolve
+from steadyspike.snn.conv import convolve
 
 LAST = torch.channels_last
 Problem = tuple[Tensor, Tensor, Tensor, Tensor]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steadyspike.kernels import compiled
+from steadyspike.kernels.cpu import build
 from tiny import environment
 
 SCRIPT = """
@@ -66,10 +66,10 @@ def test_nowhere_to_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "expanduser", homeless)
-    assert compiled.shared.__wrapped__("cpu.c").moments  # a temporary folder serves
-    monkeypatch.setattr(compiled.tempfile, "TemporaryDirectory", none)
-    with pytest.raises(compiled.NoCompiler, match="temporary"):
-        compiled.shared.__wrapped__("cpu.c")
+    assert build.shared.__wrapped__("cpu.c").moments  # a temporary folder serves
+    monkeypatch.setattr(build.tempfile, "TemporaryDirectory", none)
+    with pytest.raises(build.NoCompiler, match="temporary"):
+        build.shared.__wrapped__("cpu.c")
 
 
 def test_clang_runs_on_one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,15 +78,15 @@ def test_clang_runs_on_one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     def compile_(_: str, __: Path, flags: tuple[str, ...]) -> bytes:
         seen.append(flags)
-        raise compiled.NoCompiler("enough")
+        raise build.NoCompiler("enough")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiled, "_compile", compile_)
+    monkeypatch.setattr(build, "_compile", compile_)
     for version in (b"Debian clang version 14.0.6", b"cc (Debian 12.2.0) 12.2.0"):
-        monkeypatch.setattr(compiled, "_version", lambda _, version=version: version)
-        with pytest.raises(compiled.NoCompiler, match="enough"):
-            compiled.shared.__wrapped__("cpu.c")
-    assert ["-fopenmp" in flags for flags in seen] == [False, compiled._torch_openmp() is not None]
+        monkeypatch.setattr(build, "_version", lambda _, version=version: version)
+        with pytest.raises(build.NoCompiler, match="enough"):
+            build.shared.__wrapped__("cpu.c")
+    assert ["-fopenmp" in flags for flags in seen] == [False, build._torch_openmp() is not None]
 
 
 @pytest.mark.parametrize("broken", [False, True])

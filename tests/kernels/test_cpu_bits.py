@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from kernels.cases import laid_out, using
-from steadyspike.kernels import compiled, cpu
+from steadyspike.kernels import cpu
+from steadyspike.kernels.cpu import build
 
 
 def everything(threads: int) -> list[Tensor]:
@@ -54,9 +55,9 @@ def test_the_same_bits_by_any_compilation(
     if "-mavx512f" in flags and "avx512f" not in Path("/proc/cpuinfo").read_text():
         return
     path = tmp_path / "other.so"
-    own = [flag for flag in compiled.FLAGS if not flag.startswith("-O")]
+    own = [flag for flag in build.FLAGS if not flag.startswith("-O")]
     subprocess.run(
-        ["cc", *own, *flags, "-shared", str(compiled.SOURCE), "-o", str(path), "-lm"], check=True
+        ["cc", *own, *flags, "-shared", str(build.SOURCE), "-o", str(path), "-lm"], check=True
     )
     cpu._functions.cache_clear()
     monkeypatch.setattr(cpu, "library", lambda _: ctypes.CDLL(str(path)))

@@ -25,7 +25,8 @@ pytest.importorskip("triton")
 from triton.runtime.errors import InterpreterError
 
 from no_waiting import no_waiting
-from steadyspike.kernels import cuda, cuda_tiles, reference
+from steadyspike.kernels import cuda, reference
+from steadyspike.kernels.cuda import tiles as cuda_tiles
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kernels.cases import using
 from kernels.convolutions import LAST, Problem, by_a_layer, exact, problem, problems
-from steadyspike.kernels import compiled, winograd
+from steadyspike.kernels.cpu import build, winograd
 
 pytestmark = pytest.mark.skipif(not winograd.variants(), reason="no processor for it")
 REL = 1e-5
@@ -108,12 +108,12 @@ def test_a_compiler_that_knows_less(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Then the next variant serves, and without any the framework."""
-    real, asked = compiled.shared, []
+    real, asked = build.shared, []
 
     def shared(source: str, *flags: str) -> ctypes.CDLL:
         asked.append(flags)
         if len(asked) < 2:
-            raise compiled.NoCompiler("cc: unrecognized option")
+            raise build.NoCompiler("cc: unrecognized option")
         return real(source, *flags)
 
     known = winograd.VARIANTS["avx2", "fma"]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from kernels.cases import using
 from kernels.convolutions import LAST, Problem, by_a_layer, exact, problems
 from kernels.convolutions import problem as float32_problem
-from steadyspike.kernels import compiled
-from steadyspike.kernels import winograd_bf16 as winograd
+from steadyspike.kernels.cpu import build
+from steadyspike.kernels.cpu import winograd_bf16 as winograd
 
 BF16 = torch.bfloat16
 ONE = (1, 1)
@@ -160,7 +160,7 @@ def test_a_compiler_that_does_not_know_the_flags(
     able: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def shared(*_: str) -> ctypes.CDLL:
-        raise compiled.NoCompiler("cc: unrecognized option")
+        raise build.NoCompiler("cc: unrecognized option")
 
     able.setattr(winograd, "shared", shared)
     assert not winograd.serves(*operands(), ONE, ONE)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from steadyspike import sequence
 from steadyspike.models import VGGSNN
 from steadyspike.models.blocks import StepDropout
-from steadyspike.neuron import LIF
-from steadyspike.norm import OSR
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.norm import OSR
 
 
 def tiny(**options: Any) -> VGGSNN:

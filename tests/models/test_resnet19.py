@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steadyspike import sequence
 from steadyspike.models import ResNet19, build
-from steadyspike.norm import BatchNorm
+from steadyspike.snn.norm import BatchNorm
 
 NORMS = ("osr", "per_step", "linear", "batch")
 

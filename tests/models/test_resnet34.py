@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from steadyspike import sequence
 from steadyspike.models import NFResNet34, SEWResNet34
-from steadyspike.neuron import LIF
+from steadyspike.snn.neuron import LIF
 from steadyspike.train import tet_loss
 
 both = pytest.mark.parametrize("kind", [SEWResNet34, NFResNet34])

@@ -10,7 +10,7 @@ from torch import nn
 from models.vggsnns import METHODS, TINY, small_batch, train_batch
 from steadyspike import sequence
 from steadyspike.models import VGGSNN, build
-from steadyspike.norm import OSR
+from steadyspike.snn.norm import OSR
 
 each_method = pytest.mark.parametrize("method", METHODS)
 online_method = pytest.mark.parametrize("method", [name for name in METHODS if name != "bptt"])

@@ -75,8 +75,8 @@ def test_a_change_that_is_allowed_counts_as_not_refused(
 
 
 def test_every_key_is_changed_to_what_the_experiment_can_have(tmp_path: Path) -> None:
-    from steadyspike.experiment import Experiment
-    from steadyspike.params import merge, read_params
+    from steadyspike.train.config import Experiment
+    from steadyspike.train.params import merge, read_params
 
     project = make_project(tmp_path)
     values = read_params(project.root / "params.yaml")[NAME]

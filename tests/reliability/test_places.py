@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from elsewhere import REPOSITORY, Place
 
-from steadyspike.experiment import Experiment
+from steadyspike.train.config import Experiment
 from tiny import make_project, read_json, trained
 
 EXPERIMENTS = dict(operators.every_experiment(REPOSITORY))

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from steadyspike.experiment import Experiment, load_experiments
-from steadyspike.params import merge, read_yaml
+from steadyspike.train.config import Experiment, load_experiments
+from steadyspike.train.params import merge, read_yaml
 from tiny import REPOSITORY
 
 EXPERIMENTS: dict[str, dict[str, Any]] = {  # in another order than the report's

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import report_samples as samples
 
-from steadyspike.experiment import Experiment, load_experiments
 from steadyspike.report.agreement import departures, expected
 from steadyspike.report.cells import Cell, cells, cells_of
 from steadyspike.report.paper import paper
+from steadyspike.train.config import Experiment, load_experiments
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 NAMES = [f"{cell.place} {cell.run} {cell.metric}" for cell in cells()]

@@ -11,8 +11,8 @@ import report_samples as samples
 
 from steadyspike.errors import UserError
 from steadyspike.evaluate.settings import settings_of
-from steadyspike.params import merge
 from steadyspike.report import list_cells, write_paper_report, write_report
+from steadyspike.train.params import merge
 from tiny import change_json, one_line
 
 OTHER = "f" * 64

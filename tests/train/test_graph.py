@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steadyspike.errors import UserError
 from steadyspike.train.digest import state_digest
-from steadyspike.train.distribution import Ranks
+from steadyspike.train.distributed import Ranks
 from steadyspike.train.graph import WARM_UP, Replayed
 from steadyspike.train.network import check_recordable
 from steadyspike.train.trainer import Trainer

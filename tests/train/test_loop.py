@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
-from steadyspike.evaluate.accuracy import Score
-from steadyspike.experiment import Experiment
+from steadyspike.train.accuracy import Score
 from steadyspike.train.checkpoint import load_checkpoint
+from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
 from steadyspike.train.loop import train
 from steadyspike.train.network import build_model

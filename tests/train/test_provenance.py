@@ -6,7 +6,7 @@ import yaml
 
 from steadyspike import kernels
 from steadyspike.train import provenance
-from steadyspike.train.distribution import Ranks
+from steadyspike.train.distributed import Ranks
 from steadyspike.train.provenance import CODE, PACKAGE, code_sha256, environment_sha256
 from tiny import REPOSITORY, tiny_dataset, tiny_experiment
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from steadyspike.data import Dataset
-from steadyspike.evaluate import accuracy
-from steadyspike.experiment import Experiment
-from steadyspike.train import loop, run
+from steadyspike.train import accuracy, loop, run
 from steadyspike.train.checkpoint import both, load_checkpoint, save_checkpoint
+from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
 from steadyspike.train.loop import train
 from steadyspike.train.run import train_run

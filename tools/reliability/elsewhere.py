@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steadyspike.params import read_yaml
+from steadyspike.train.params import read_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 EMULATOR = "qemu-x86_64"

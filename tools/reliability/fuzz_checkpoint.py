@@ -19,8 +19,8 @@ def _trainer() -> Any:
 
     from steadyspike.data import Dataset
     from steadyspike.data.dataset import Split
-    from steadyspike.experiment import Experiment
-    from steadyspike.params import merge
+    from steadyspike.train.config import Experiment
+    from steadyspike.train.params import merge
     from steadyspike.train.trainer import Trainer
 
     change = {"model": {"widths": [1]}, "training": {"batch": 1, "steps": 1, "chunk": 1}}

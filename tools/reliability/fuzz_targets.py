@@ -68,7 +68,7 @@ def _params(folder: Path) -> Attempt:
     from unittest import mock
 
     from steadyspike import params
-    from steadyspike.experiment import load_experiment
+    from steadyspike.train.config import load_experiment
 
     whole = _file(folder, "params.yaml", lambda path: load_experiment(path, seeds.EXPERIMENT))
 
@@ -87,7 +87,7 @@ def _params(folder: Path) -> Attempt:
 
 def _cifar(folder: Path) -> Attempt:
     from steadyspike.data import cifar
-    from steadyspike.data.plain_pickle import read_plain_pickle
+    from steadyspike.data.restricted_unpickler import read_plain_pickle
 
     path = folder / "data_batch_1"
 

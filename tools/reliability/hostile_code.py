@@ -26,11 +26,11 @@ def attacks(inside: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     import torch
 
     from steadyspike.data.clips import ClipStore
-    from steadyspike.data.plain_pickle import read_plain_pickle
+    from steadyspike.data.restricted_unpickler import read_plain_pickle
     from steadyspike.deploy.released import load_released
     from steadyspike.evaluate.weights import load_weights
-    from steadyspike.experiment import load_experiments
     from steadyspike.models import VGGSNN
+    from steadyspike.train.config import load_experiments
 
     trap = Trap(inside / SPRUNG)
     path = inside / "file"

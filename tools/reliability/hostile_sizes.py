@@ -44,7 +44,7 @@ def _of_data(inside: Path) -> Iterator[Given]:
     from steadyspike.data.cifar import CIFAR10, _batch
     from steadyspike.data.clips import ClipStore
     from steadyspike.data.idx import read_idx
-    from steadyspike.data.plain_pickle import read_plain_pickle
+    from steadyspike.data.restricted_unpickler import read_plain_pickle
     from steadyspike.data.streaming import decode
 
     def batch(path: Path) -> object:
@@ -173,8 +173,8 @@ def _of_checkpoints(inside: Path) -> Iterator[Given]:
 
 def _of_text(inside: Path) -> Iterator[Given]:
     from steadyspike.data.manifest import read_manifest
-    from steadyspike.experiment import load_experiments
     from steadyspike.report import records, sources
+    from steadyspike.train.config import load_experiments
 
     laughs = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
     yield (

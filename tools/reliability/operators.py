@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from steadyspike import kernels
 from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
-from steadyspike.evaluate.accuracy import Presentation, evaluate
 from steadyspike.evaluate.membranes import Membranes
 from steadyspike.evaluate.rates import FiringRates
-from steadyspike.experiment import Experiment, load_experiments
+from steadyspike.train.accuracy import Presentation, evaluate
+from steadyspike.train.config import Experiment, load_experiments
 from steadyspike.train.trainer import Trainer
 
 #: What the documentation of use_deterministic_algorithms says is refused on a GPU, by the name

@@ -50,11 +50,11 @@ def operator_rows(few: bool) -> Iterator[Row]:
         found = operators(experiment)
         called |= found
         all_of_them += 1
-        clean += tell(name, "a GPU refuses", found & refused)
+        clean += notify(name, "a GPU refuses", found & refused)
         if experiment.device == "cpu":
             on_cpu += 1
-            by_processor += tell(name, "MKL chooses by the processor", found & BY_PROCESSOR)
-    tell("torch", "documented as refused, unknown here", set(unknown))
+            by_processor += notify(name, "MKL chooses by the processor", found & BY_PROCESSOR)
+    notify("torch", "documented as refused, unknown here", set(unknown))
     yield Row(
         "`use_deterministic_algorithms(True)` holds on CUDA for every experiment: none calls an "
         "operator that torch documents as refused",
@@ -73,7 +73,7 @@ def operator_rows(few: bool) -> Iterator[Row]:
     )
 
 
-def tell(name: str, what: str, found: set[str]) -> bool:
+def notify(name: str, what: str, found: set[str]) -> bool:
     """Whether nothing was found; what was found goes to standard error."""
     if found:
         print(f"places: {name}: {what}: {', '.join(sorted(found))}", file=sys.stderr)

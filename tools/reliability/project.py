@@ -130,7 +130,7 @@ def make_project(work: Path, name: str = "project", **overrides: Mapping[str, An
 
     All that are made in one folder run the same copy of the code.
     """
-    from steadyspike.params import merge, read_yaml
+    from steadyspike.train.params import merge, read_yaml
 
     source = work / "src"
     if not source.exists():

@@ -78,7 +78,7 @@ def other(value: Any) -> Any:
 
 def decisive(project: Project, name: str = NAME) -> dict[str, Any]:
     """The experiment's dotted keys, but for those that are free to change."""
-    from steadyspike.experiment import load_experiment
+    from steadyspike.train.config import load_experiment
 
     experiment = load_experiment(project.root / "params.yaml", name)
     return {key: value for key, value in flat(experiment.model_dump()).items() if key not in FREE}

@@ -100,7 +100,7 @@ def main() -> int:
     pin_cpu()
     keep_freed_memory()
     from steadyspike.data import imagenet
-    from steadyspike.experiment import load_experiment
+    from steadyspike.train.config import load_experiment
     from steadyspike.train.determinism import make_deterministic
     from steadyspike.train.run import train_run
     from steadyspike.train.signals import Stopped

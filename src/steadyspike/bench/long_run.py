@@ -15,13 +15,13 @@ from steadyspike.bench.records import Training, file_of, read_bench
 from steadyspike.bench.setting import Setting
 from steadyspike.bench.tables import trained
 from steadyspike.bench.write import render, save
+from steadyspike.console import notify
 from steadyspike.data import Dataset
+from steadyspike.data.collate import frame_shape
 from steadyspike.data.dataset import Samples, Split
-from steadyspike.data.presenting import frame_shape
 from steadyspike.errors import UserError
-from steadyspike.experiment import DatasetOptions, Experiment
 from steadyspike.files import write_atomically
-from steadyspike.telling import tell
+from steadyspike.train.config import DatasetOptions, Experiment
 from steadyspike.train.determinism import make_deterministic
 from steadyspike.train.trainer import Trainer
 
@@ -90,13 +90,13 @@ def train_on(dataset: Dataset, setting: Setting, seconds: float) -> Training:
     epoch = _epoch_seconds(Trainer(experiment, dataset))
     left = MARGIN * seconds - (time.monotonic() - began)
     epochs = max(1, int(left / epoch))
-    tell(f"an epoch takes about {epoch:.1f} s: {epochs} of them")
+    notify(f"an epoch takes about {epoch:.1f} s: {epochs} of them")
     trainer = Trainer(_of_epochs(experiment, epochs), dataset)
     while not trainer.finished:
         for _ in trainer.run_epoch():
             pass
         row = trainer.finish_epoch()
-        tell(
+        notify(
             f"{time.monotonic() - began:6.0f} s  epoch {trainer.epoch} of {epochs}: "
             f"test accuracy {row.test_accuracy:.2f} %"
         )

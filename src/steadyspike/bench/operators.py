@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from steadyspike import synapse
+from steadyspike.snn import conv as synapse
 
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = {_ATEN.convolution.default, _ATEN.convolution_backward.default}

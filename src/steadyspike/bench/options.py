@@ -108,11 +108,6 @@ def add_options(bench: argparse.ArgumentParser) -> None:
         "--render", action="store_true", help="measure nothing; tables and figures of DIR's JSON"
     )
     other.add_argument(
-        "--predict",
-        action="store_true",
-        help="measure nothing; bytes and operations of a GPU's step, counted without one",
-    )
-    other.add_argument(
         "--train",
         metavar="MINUTES",
         help="only train on all of Fashion-MNIST for so long and tell the accuracy",

@@ -22,8 +22,8 @@ from steadyspike.bench.work import (
 )
 from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
-from steadyspike.experiment import Experiment
-from steadyspike.sequence import sequence
+from steadyspike.snn.sequence import sequence
+from steadyspike.train.config import Experiment
 from steadyspike.train.graph import WARM_UP, CudaRecorder, Replayed
 from steadyspike.train.trainer import Trainer
 

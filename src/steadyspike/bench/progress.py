@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from steadyspike.bench.measure import Show
-from steadyspike.telling import tell
+from steadyspike.console import notify
 
 
 @contextmanager
@@ -14,7 +14,7 @@ def progress() -> Iterator[Show]:
     """Yields the function that shows."""
     began = time.monotonic()
     if not sys.stderr.isatty():
-        yield lambda text: tell(f"{time.monotonic() - began:4.0f} s  {text}")
+        yield lambda text: notify(f"{time.monotonic() - began:4.0f} s  {text}")
         return
     from rich.console import Console
 

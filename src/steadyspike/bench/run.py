@@ -22,12 +22,6 @@ def bench(given: argparse.Namespace) -> None:
     if given.render:
         _print(render(given.out, given.readme))
         return
-    if given.predict:
-        given.batch = given.batch or "128"  # as on a GPU
-        from steadyspike.bench.predict import predict
-
-        _print([predict(_options(given))])
-        return
     if given.train is not None:
         minutes = seconds("train", given.train)
         options = _options(given)

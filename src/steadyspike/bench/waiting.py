@@ -16,7 +16,7 @@ from steadyspike import data
 from steadyspike.bench.ours import experiment_of
 from steadyspike.bench.setting import Setting
 from steadyspike.data import Dataset
-from steadyspike.experiment import DatasetOptions
+from steadyspike.train.config import DatasetOptions
 from steadyspike.train.trainer import DIGEST_BATCHES, Trainer
 
 AUGMENTATION: Literal["crop_flip"] = "crop_flip"

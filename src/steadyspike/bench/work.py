@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from steadyspike.bench.setting import Setting
 from steadyspike.data.loading import to_frames
+from steadyspike.data.seeds import derive_seed
 from steadyspike.evaluate.memory import KeptBytes
-from steadyspike.seeds import derive_seed
-from steadyspike.train.loss import tet_loss
+from steadyspike.snn.loss import tet_loss
 
 MSE_WEIGHT = 0.05
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from steadyspike.data.counter_rng import CROP_COLUMN, CROP_ROW, FLIP, random_integers
 from steadyspike.data.cutout import random_cutout
-from steadyspike.data.draws import CROP_COLUMN, CROP_ROW, FLIP, random_integers
 
 
 def random_flip(images: Tensor, seed: int, epoch: int, indices: Tensor) -> Tensor:

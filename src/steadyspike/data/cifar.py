@@ -23,7 +23,7 @@ from steadyspike.data.manifest import (
     manifest_of_files,
     write_manifest,
 )
-from steadyspike.data.plain_pickle import byte_array, read_plain_pickle
+from steadyspike.data.restricted_unpickler import byte_array, read_plain_pickle
 from steadyspike.errors import UserError
 from steadyspike.files import replace_durably
 

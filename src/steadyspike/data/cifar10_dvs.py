@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from steadyspike.console import notify
 from steadyspike.data.aedat import read_aedat2
 from steadyspike.data.archive import check_md5, extracted, member_names
 from steadyspike.data.clips import SPLITS, Clip, ClipStore, write_clips
 from steadyspike.data.dataset import Dataset, Source, fetched_root
 from steadyspike.data.events import integrate
 from steadyspike.errors import UserError
-from steadyspike.telling import tell
 
 NAME = "cifar10_dvs"
 STEPS = 10
@@ -62,7 +62,7 @@ def _clips(folder: Path, names: Mapping[str, tuple[list[str], list[str]]]) -> It
     """Every recording's frames, one class extracted at a time."""
     done = dict.fromkeys(SPLITS, 0)
     for number, (name, split_names) in enumerate(names.items(), start=1):
-        tell(f"{NAME}: {name}, class {number} of {len(names)}")
+        notify(f"{NAME}: {name}, class {number} of {len(names)}")
         with extracted(folder / f"{name}.zip", ARCHIVE_LIMIT) as recordings:
             for split, paths in zip(SPLITS, split_names, strict=True):
                 for path in paths:

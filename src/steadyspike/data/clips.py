@@ -14,7 +14,6 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steadyspike.data.ahead import read_ahead
 from steadyspike.data.archive import ArchiveSum
 from steadyspike.data.events import SIDE
 from steadyspike.data.manifest import (
@@ -25,6 +24,7 @@ from steadyspike.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from steadyspike.data.prefetch import read_ahead
 from steadyspike.errors import UserError
 from steadyspike.files import atomic_path, write_atomically
 

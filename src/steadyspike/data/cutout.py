@@ -9,7 +9,7 @@ the rectangles are shades of red, and they are here.
 import torch
 from torch import Tensor
 
-from steadyspike.data.draws import (
+from steadyspike.data.counter_rng import (
     CUTOUT,
     CUTOUT_AREA,
     CUTOUT_ASPECT,

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+from steadyspike.console import notify
 from steadyspike.data.manifest import FileSum, check_sum, file_sum
 from steadyspike.errors import UserError
 from steadyspike.files import is_disk_full, replace_durably
-from steadyspike.telling import tell
 
 TIMEOUT = 60.0  # seconds without a byte
 CHUNK = 1 << 16
@@ -146,7 +146,7 @@ def _progress(url: str, start: int, total: int | None) -> Iterator[Callable[[int
     """A bar where standard error is a terminal, otherwise one plain line."""
     if not sys.stderr.isatty():
         amount = "" if total is None else f" ({total - start:,} bytes)"
-        tell(f"downloading {url}{amount}")
+        notify(f"downloading {url}{amount}")
         yield lambda _: None
         return
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steadyspike.console import notify
 from steadyspike.data.aedat import read_aedat3
 from steadyspike.data.archive import check_md5, extracted
 from steadyspike.data.clips import SPLITS, Clip, ClipStore, write_clips
@@ -13,7 +14,6 @@ from steadyspike.data.dataset import Dataset, Source, fetched_root
 from steadyspike.data.events import integrate
 from steadyspike.errors import UserError
 from steadyspike.files import read_at_most
-from steadyspike.telling import tell
 
 NAME = "dvs_gesture"
 STEPS = 20
@@ -125,7 +125,7 @@ def _clips(splits: dict[str, list[_Sample]], seen: dict[str, int]) -> Iterator[C
         recordings: dict[Path, list[int]] = {}
         for place, sample in enumerate(samples):
             recordings.setdefault(sample.recording, []).append(place)
-        tell(f"{NAME}: {len(recordings)} recordings to {split} on")
+        notify(f"{NAME}: {len(recordings)} recordings to {split} on")
         for recording, places in recordings.items():
             events = read_aedat3(recording)
             seen["events"] += len(events)

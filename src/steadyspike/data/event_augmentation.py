@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from steadyspike.data.draws import (
+from steadyspike.data.counter_rng import (
     EVENT_ANGLE,
     EVENT_COLUMN,
     EVENT_OPERATION,
@@ -30,7 +30,7 @@ from steadyspike.data.draws import (
     splitmix,
 )
 from steadyspike.data.events import SIDE
-from steadyspike.seeds import derive_seed
+from steadyspike.data.seeds import derive_seed
 
 SMALL = 48
 AREA = (0.7, 1.0)  # of the picture's

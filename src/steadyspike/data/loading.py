@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from steadyspike.data.dataset import Samples
-from steadyspike.seeds import derive_seed
-from steadyspike.share import Share
+from steadyspike.data.seeds import derive_seed
+from steadyspike.snn.shard import Shard
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
@@ -24,24 +24,24 @@ def batches(
     *,
     seed: int | None = None,
     epoch: int | None = None,
-    shares: Sequence[Share | None] | None = None,
+    shards: Sequence[Shard | None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields indices (N,), images uint8 (N, C, H, W) and labels (N,) in the given order.
 
     All three lie where the split's images lie; a split that reads its images delivers them in
     the processor's memory. The last batch is smaller where ``batch`` does not divide the order,
     or left out with ``drop_last``. ``seed`` and ``epoch`` are for a split that chooses at random
-    while reading (ImageNet's crops), which refuses to go without. ``shares`` tells of each batch
+    while reading (ImageNet's crops), which refuses to go without. ``shards`` tells of each batch
     which rows are wanted here, the others being another process's.
     """
     order = order.to(split.labels.device)  # once, not for every batch
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
     if drop_last and parts and len(parts[-1]) < batch:
         parts.pop()
-    if shares is not None:
+    if shards is not None:
         parts = [
-            part if share is None else share.of_whole(part)
-            for part, share in zip(parts, shares, strict=True)
+            part if shard is None else shard.of_whole(part)
+            for part, shard in zip(parts, shards, strict=True)
         ]
     return split.gather(parts, seed, epoch)
 

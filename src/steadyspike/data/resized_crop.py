@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steadyspike.data.draws import RESIZED_CROP, random_reals
+from steadyspike.data.counter_rng import RESIZED_CROP, random_reals
 
 SIDE = 224
 SHORT_SIDE = 256  # of the whole image, of which the test crop is the middle

@@ -38,7 +38,7 @@ class Unpacked(io.RawIOBase):
             raise ValueError(f"more than {self._most} bytes")
         return self._file.seek(to, whence)
 
-    def tell(self) -> int:
+    def notify(self) -> int:
         return self._file.tell()
 
     def close(self) -> None:

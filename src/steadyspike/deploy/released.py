@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from steadyspike.errors import UserError
 from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
-from steadyspike.norm import BatchNorm
+from steadyspike.snn.norm import BatchNorm
 from steadyspike.train.plain_checkpoint import check_checkpoint
 
 # Our name of a module, as a pattern, and the released one. Blocks are counted from 1 there.

@@ -5,7 +5,7 @@ from pathlib import Path
 from steadyspike.doctor.finding import Finding, State
 from steadyspike.doctor.project import fetched_root
 from steadyspike.errors import UserError
-from steadyspike.experiment import Experiment, load_experiments
+from steadyspike.train.config import Experiment, load_experiments
 
 #: The one data set that comes with the repository, so small that all of it is checked here.
 EMBEDDED = "embedded"

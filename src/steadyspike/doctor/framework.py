@@ -70,7 +70,8 @@ def _does_not_compute(index: int) -> str:
 
 def kernels() -> list[Finding]:
     """Whether the CPU kernels compile here, as training does when it first needs them."""
-    from steadyspike.kernels import SWITCH, compiled
+    from steadyspike.kernels import SWITCH
+    from steadyspike.kernels.cpu import build
 
     advice = "trains all the same, slower, and rounds otherwise than the committed runs"
     if os.environ.get(SWITCH) == "off":
@@ -78,8 +79,8 @@ def kernels() -> list[Finding]:
         return [Finding("CPU kernels", "note", f"{SWITCH}=off", advice, {"compiled": False})]
     try:
         for bfloat16 in (False, True):
-            compiled.library(bfloat16)
-    except compiled.NoCompiler as error:
+            build.library(bfloat16)
+    except build.NoCompiler as error:
         return [Finding("CPU kernels", "note", first_line(error), advice, {"compiled": False})]
     return [Finding("CPU kernels", "ok", "compiled", facts={"compiled": True})]
 

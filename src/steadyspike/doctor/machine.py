@@ -13,7 +13,7 @@ from steadyspike.doctor.finding import Finding, first_line, size
 PROC, SHM, CGROUP = Path("/proc"), Path("/dev/shm"), Path("/sys/fs/cgroup")
 #: As many threads as each training process uses.
 THREADS = pins.CPU_PINS["OMP_NUM_THREADS"]
-#: Those of `steadyspike.kernels.compiled`, which loads torch.
+#: Those of `steadyspike.kernels.cpu.build`, which loads torch.
 COMPILERS = ("cc", "gcc", "clang")
 
 

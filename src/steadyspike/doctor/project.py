@@ -135,7 +135,7 @@ def pulled() -> list[Finding]:
     described = Path("data.dvc")
     if not described.is_file():
         return []
-    from steadyspike.params import read_yaml
+    from steadyspike.train.params import read_yaml
 
     (out,) = read_yaml(described)["outs"]
     folder, expected = Path(out["path"]), (out["nfiles"], out["size"])

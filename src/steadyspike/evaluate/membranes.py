@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steadyspike.neuron import LIF
-from steadyspike.root import root
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.stable_sqrt import stable_sqrt
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Membranes:
         counts, sums = self.counts[name], self.sums[name]
         total = counts.sum(1)
         mean = sums[:, 1] / total
-        std = root((sums[:, 2] / total - mean.square()).clamp_(min=0))
+        std = stable_sqrt((sums[:, 2] / total - mean.square()).clamp_(min=0))
         return {
             "name": name,
             "counts": counts[:, 1:-1].tolist(),

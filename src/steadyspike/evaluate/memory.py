@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from steadyspike.neuron import LIF
-from steadyspike.sequence import sequence
-from steadyspike.train.loss import tet_loss
+from steadyspike.snn.loss import tet_loss
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.sequence import sequence
 
 
 class KeptBytes:

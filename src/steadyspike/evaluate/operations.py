@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from steadyspike.neuron import LIF
+from steadyspike.snn.neuron import LIF
 
 # 45 nm, 0.9 V, 32-bit floating point: an addition 0.9 pJ, a multiplication 3.7 pJ.
 # M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014.

@@ -11,7 +11,7 @@ from typing import Any
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
 from steadyspike.evaluate.settings import settings_of
-from steadyspike.experiment import Experiment
+from steadyspike.train.config import Experiment
 from steadyspike.train.provenance import code_sha256, environment_sha256
 
 SHORT = 12  # digits of a hash that tell it from any other, in a sentence

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from steadyspike.neuron import LIF
+from steadyspike.snn.neuron import LIF
 
 
 class FiringRates:

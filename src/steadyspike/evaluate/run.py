@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from steadyspike.data import Dataset
+from steadyspike.data.collate import training_clip
 from steadyspike.data.loading import batches
-from steadyspike.data.presenting import training_clip
 from steadyspike.errors import UserError
-from steadyspike.evaluate.accuracy import Presentation, Score, evaluate
 from steadyspike.evaluate.history import read_history
 from steadyspike.evaluate.membranes import Membranes
 from steadyspike.evaluate.memory import kept_for_backward
@@ -20,9 +19,10 @@ from steadyspike.evaluate.operations import Operations
 from steadyspike.evaluate.provenance import check_weights, measured_by, provenance_of
 from steadyspike.evaluate.rates import FiringRates
 from steadyspike.evaluate.weights import load_weights
-from steadyspike.experiment import Experiment
 from steadyspike.files import write_atomically
-from steadyspike.neuron import LIF
+from steadyspike.snn.neuron import LIF
+from steadyspike.train.accuracy import Presentation, Score, evaluate
+from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
 from steadyspike.train.history import best_row
 from steadyspike.train.network import build_model

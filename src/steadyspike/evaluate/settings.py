@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from steadyspike.experiment import Experiment
+from steadyspike.train.config import Experiment
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from steadyspike.telling import tell
+from steadyspike.console import notify
 
 SWITCH = "STEADYSPIKE_KERNELS"  # "off" for plain torch everywhere
 
@@ -67,13 +67,14 @@ def _of_device(device: str) -> ModuleType | None:
     if os.environ.get(SWITCH) == "off":
         return None
     if device == "cpu":
-        from steadyspike.kernels import compiled, cpu
+        from steadyspike.kernels import cpu
+        from steadyspike.kernels.cpu import build
 
         try:
             for bfloat16 in (False, True):
-                compiled.library(bfloat16)
-        except compiled.NoCompiler as error:
-            tell(
+                build.library(bfloat16)
+        except build.NoCompiler as error:
+            notify(
                 f"steadyspike: note: no fused kernels: {error}; training is slower and rounds "
                 "otherwise. Debian and Ubuntu: install gcc and libc6-dev"
             )

@@ -7,11 +7,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from steadyspike.layer import spiking
-from steadyspike.neuron import LIF
-from steadyspike.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm
-from steadyspike.sequence import StepModule
-from steadyspike.synapse import StillCurrent, convolve
+from steadyspike.snn.conv import StillCurrent, convolve
+from steadyspike.snn.fused import spiking
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm
+from steadyspike.snn.sequence import StepModule
 
 NormName = Literal["osr", "per_step", "linear", "batch"]
 Norm = OSR | PerStepBatchNorm | LinearNorm | BatchNorm
@@ -26,8 +26,8 @@ class Layers:
         stabilize_threshold: OTS in every LIF layer.
         online: no gradient across steps; ``norm="batch", online=False`` is BPTT.
         reset, dropout, inference_threshold, tau, v_threshold, surrogate_slope: of every
-            :class:`~steadyspike.neuron.LIF`.
-        fallback_ratio: of every :class:`~steadyspike.norm.OSR`.
+            :class:`~steadyspike.snn.neuron.LIF`.
+        fallback_ratio: of every :class:`~steadyspike.snn.norm.OSR`.
 
     Raises:
         TypeError: an option of another name.
@@ -115,7 +115,7 @@ def per_step(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 class FlatBatchNorm(BatchNorm):
-    """:class:`~steadyspike.norm.BatchNorm` for currents (K, N, C)."""
+    """:class:`~steadyspike.snn.norm.BatchNorm` for currents (K, N, C)."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() != 2:
@@ -127,7 +127,7 @@ class ConvNorm(nn.Module):
 
     Args:
         conv, norm: its parts.
-        levels: of its inputs, as `steadyspike.synapse.convolve` says.
+        levels: of its inputs, as `steadyspike.snn.conv.convolve` says.
         frames: whether its inputs are the frames, which may be the same at every step.
     """
 
@@ -220,12 +220,12 @@ class StepDropout(StepModule):
         if self._seed is None:
             self._seed = int(torch.randint(2**62, ()).item())  # from the CPU's generator: no wait
         keep = 1 - self.probability
-        rows = x.shape[1] if self._share is None else self._share.total
+        rows = x.shape[1] if self._shard is None else self._shard.total
         masks = []
         for k in range(len(x)):
             generator = torch.Generator(x.device).manual_seed(self._seed + first + k)
             mask = x.new_empty((rows, *x.shape[2:])).bernoulli_(keep, generator=generator)
-            masks.append(mask if self._share is None else self._share.of_whole(mask))
+            masks.append(mask if self._shard is None else self._shard.of_whole(mask))
         return x * torch.stack(masks).div_(keep)
 
 

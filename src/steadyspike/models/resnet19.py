@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from steadyspike.layer import spiking
 from steadyspike.models.blocks import (
     Layers,
     convolution,
@@ -13,7 +12,8 @@ from steadyspike.models.blocks import (
     per_step,
     residual_stages,
 )
-from steadyspike.synapse import convolve
+from steadyspike.snn.conv import convolve
+from steadyspike.snn.fused import spiking
 
 
 class BasicBlock(nn.Module):

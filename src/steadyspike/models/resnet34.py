@@ -13,7 +13,7 @@ from steadyspike.models.blocks import (
     per_step,
     residual_stages,
 )
-from steadyspike.neuron import LIF
+from steadyspike.snn.neuron import LIF
 
 WIDTHS = (64, 128, 256, 512)
 BLOCKS = (3, 4, 6, 3)

@@ -11,7 +11,7 @@ from steadyspike.models.blocks import (
     StepDropout,
     initialize_convolutions,
 )
-from steadyspike.synapse import AveragePool
+from steadyspike.snn.conv import AveragePool
 
 WIDTHS = (64, 128, "P", 256, 256, "P", 512, 512, "P", 512, 512)
 HEAD_WIDTHS = (1024, 1024)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from steadyspike.experiment import Experiment
 from steadyspike.report.cells import Cell
 from steadyspike.report.methods import configuration
 from steadyspike.report.paper import paper
+from steadyspike.train.config import Experiment
 
 
 def expected(cell: Cell) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from steadyspike.report.tables import short
 
 Named = tuple[str, Run]  # an experiment by the name that a table has for it
 
-MOST_VARIANCE = 1_000_000  # steadyspike.train.watch's: over it a running variance is exploding
+MOST_VARIANCE = 1_000_000  # steadyspike.train.health's: over it a running variance is exploding
 _MOST_LAYERS = 6  # named in one sentence
 
 

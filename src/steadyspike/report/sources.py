@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from steadyspike.errors import UserError
-from steadyspike.experiment import Experiment, load_experiments
 from steadyspike.files import read_at_most
 from steadyspike.report.methods import Method, method_of
 from steadyspike.report.paper import architecture_name
 from steadyspike.report.records import Digests, Epoch, Membranes, Memory, Metrics, printable
+from steadyspike.train.config import Experiment, load_experiments
 
 #: Bytes of a file of measurements; the longest has thousands.
 LARGEST = 1 << 22

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from steadyspike.console import notify
 from steadyspike.errors import UserError
-from steadyspike.experiment import Experiment
 from steadyspike.files import atomic_path
-from steadyspike.telling import tell
+from steadyspike.train.config import Experiment
 from steadyspike.train.plain_checkpoint import check_checkpoint
 
 FORMAT = 2
@@ -76,7 +76,7 @@ def newest_checkpoint(path: Path, experiment: Experiment) -> tuple[bytes, dict[s
             damaged = damaged or error
         else:
             if damaged is not None:
-                tell(f"steadyspike: {damaged}; going on from {place}")
+                notify(f"steadyspike: {damaged}; going on from {place}")
             return raw, state
     if damaged is not None:
         raise damaged

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
-from steadyspike.experiment import Experiment
 from steadyspike.train.checkpoint import newest_checkpoint, parse_checkpoint, save_checkpoint
-from steadyspike.train.distribution import ALONE, Ranks
+from steadyspike.train.config import Experiment
+from steadyspike.train.distributed import ALONE, Ranks
 from steadyspike.train.progress import TrainingDisplay
 from steadyspike.train.signals import Stopped, stop_request
 from steadyspike.train.trainer import Trainer

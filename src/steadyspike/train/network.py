@@ -4,13 +4,13 @@ import torch
 from torch import nn
 
 from steadyspike.data import Dataset
-from steadyspike.data.presenting import frame_shape
+from steadyspike.data.collate import frame_shape
+from steadyspike.data.seeds import derive_seed
 from steadyspike.errors import UserError
-from steadyspike.experiment import Experiment
 from steadyspike.models import build, option_names
 from steadyspike.models.blocks import StepDropout
-from steadyspike.seeds import derive_seed
-from steadyspike.train.distribution import Ranks
+from steadyspike.train.config import Experiment
+from steadyspike.train.distributed import Ranks
 
 
 def check_device(experiment: Experiment) -> None:

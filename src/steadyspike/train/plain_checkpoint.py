@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from typing import Any, BinaryIO
 
-from steadyspike.data.plain_pickle import PlainUnpickler, Recorded
+from steadyspike.data.restricted_unpickler import PlainUnpickler, Recorded
 
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _ITEM_BYTES = {

@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from steadyspike.telling import tell, unheard
+from steadyspike.console import ignore_closed_stderr, notify
 from steadyspike.train.history import EpochRow
 
 REFRESH_SECONDS = 0.25  # of the bar; the numbers wait for the device
@@ -45,7 +45,7 @@ class TrainingDisplay:
         self.done = self.at_start = done
 
     def __enter__(self) -> Self:
-        with unheard():
+        with ignore_closed_stderr():
             self.progress.start()
         return self
 
@@ -55,7 +55,7 @@ class TrainingDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with unheard():
+        with ignore_closed_stderr():
             self.progress.stop()
 
     def advance(self, images: int) -> bool:
@@ -74,7 +74,7 @@ class TrainingDisplay:
             f"{rate:,.0f} images/s"
         )
         if self.terminal:
-            with unheard():
+            with ignore_closed_stderr():
                 self.progress.update(self.task, completed=self.done, numbers=numbers)
         else:
             total = self.epochs * self.batches
@@ -93,10 +93,10 @@ class TrainingDisplay:
 
     def _line(self, text: str) -> None:
         if self.terminal:
-            with unheard():
+            with ignore_closed_stderr():
                 self.console.print(text, markup=False)
         elif not self.quiet:
-            tell(text)
+            notify(text)
 
 
 def _clock(seconds: float) -> str:

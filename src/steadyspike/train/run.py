@@ -11,12 +11,12 @@ from torch import Tensor
 
 from steadyspike import __version__
 from steadyspike.data import Dataset
-from steadyspike.data.presenting import check
-from steadyspike.experiment import Experiment
+from steadyspike.data.collate import check
 from steadyspike.files import write_atomically
 from steadyspike.train.checkpoint import both
+from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
-from steadyspike.train.distribution import ALONE, Ranks
+from steadyspike.train.distributed import ALONE, Ranks
 from steadyspike.train.history import history_csv
 from steadyspike.train.loop import CHECKPOINT_SECONDS, train
 from steadyspike.train.network import check_device

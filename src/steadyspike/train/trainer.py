@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from steadyspike.data import Dataset
+from steadyspike.data.collate import holds_clips, training_clip
 from steadyspike.data.loading import batches, epoch_order
-from steadyspike.data.presenting import holds_clips, training_clip
+from steadyspike.data.seeds import derive_seed
 from steadyspike.errors import UserError
-from steadyspike.evaluate.accuracy import Presentation, evaluate
-from steadyspike.experiment import Experiment
-from steadyspike.norm import OSR
-from steadyspike.seeds import derive_seed
-from steadyspike.sequence import sequence
-from steadyspike.share import Share
+from steadyspike.snn.loss import tet_loss
+from steadyspike.snn.norm import OSR
+from steadyspike.snn.sequence import sequence
+from steadyspike.snn.shard import Shard
+from steadyspike.train.accuracy import Presentation, evaluate
+from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
-from steadyspike.train.distribution import ALONE, Ranks
+from steadyspike.train.distributed import ALONE, Ranks
 from steadyspike.train.graph import CudaRecorder, Present, Replayed
+from steadyspike.train.health import SilenceWatch, exploding
 from steadyspike.train.history import EpochRow, best_row
-from steadyspike.train.loss import tet_loss
 from steadyspike.train.network import build_model, check_recordable
 from steadyspike.train.provenance import code_sha256, environment_sha256
-from steadyspike.train.watch import SilenceWatch, exploding
 
 #: After these batches of a run, counted from its start, the digest of every weight is kept.
 DIGEST_BATCHES = (1, 2, 5, 10)
@@ -147,8 +147,8 @@ class Trainer:
             group["lr"] = cosine(options.learning_rate, self.epoch, options.epochs)
         order = epoch_order(experiment.seed, self.epoch, len(self.dataset.train))
         rest = order[self.batch * options.batch :]
-        shares = [
-            self.ranks.share(min(options.batch, len(rest) - first))
+        shards = [
+            self.ranks.shard(min(options.batch, len(rest) - first))
             for first in range(0, len(rest), options.batch)
         ]
         visits = batches(
@@ -157,18 +157,18 @@ class Trainer:
             options.batch,
             seed=experiment.seed,
             epoch=self.epoch,
-            shares=shares,
+            shards=shards,
         )
-        for share, (indices, images, labels) in zip(shares, visits, strict=True):
-            self._train_batch(indices, images, labels, share)
+        for shard, (indices, images, labels) in zip(shards, visits, strict=True):
+            self._train_batch(indices, images, labels, shard)
             self.batch += 1
             number = self.epoch * self.batches + self.batch
             if number in DIGEST_BATCHES:
                 self.digests[str(number)] = state_digest(self.model.state_dict())
-            yield len(labels) if share is None else share.total
+            yield len(labels) if shard is None else shard.total
 
     def _train_batch(
-        self, indices: Tensor, images: Tensor, labels: Tensor, share: Share | None
+        self, indices: Tensor, images: Tensor, labels: Tensor, shard: Shard | None
     ) -> None:
         experiment, options = self.experiment, self.experiment.training
         device = torch.device(experiment.device)
@@ -185,7 +185,7 @@ class Trainer:
             batch=self.batch,
             dtype=torch.float64 if options.precision == "float64" else torch.float32,
         )
-        present: Present = partial(self._present, share=share)
+        present: Present = partial(self._present, shard=shard)
         # While a layer may be silent, somebody looks at spikes, which no recording should do.
         if self.replayed is not None and not self.watch.looking:
             present = self.replayed
@@ -195,21 +195,21 @@ class Trainer:
         self.gradients[self.batch] = torch.nn.utils.get_total_norm(gradients)
         self.optimizer.step()
         self.ranks.sum(scores)
-        self.losses[self.batch] = scores[0] * (len(labels) if share is None else share.total)
+        self.losses[self.batch] = scores[0] * (len(labels) if shard is None else shard.total)
         self.correct += scores[1].long()
         self.watch.after_batch()
 
-    def _present(self, clip: Tensor, labels: Tensor, share: Share | None = None) -> Tensor:
+    def _present(self, clip: Tensor, labels: Tensor, shard: Shard | None = None) -> Tensor:
         """Gradients of one batch, and its loss and correct answers; float64 (2,), on the device."""
         options = self.experiment.training
         low_precision = options.precision == "bfloat16"
         # The loss is the mean over the batch, and this process's part of it.
-        part = 1.0 if share is None else len(labels) / share.total
+        part = 1.0 if shard is None else len(labels) / shard.total
         scores = torch.zeros(2, dtype=torch.float64, device=clip.device)
         votes: Tensor | float = 0.0
         self.optimizer.zero_grad(set_to_none=True)
         still = not holds_clips(self.dataset)
-        with sequence(self.model, steps=options.steps, share=share, still=still):
+        with sequence(self.model, steps=options.steps, shard=shard, still=still):
             for chunk in clip.split(options.chunk):  # (K, N, C, H, W)
                 with torch.autocast(clip.device.type, torch.bfloat16, enabled=low_precision):
                     logits = self.model(chunk)

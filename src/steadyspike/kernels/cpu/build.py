@@ -1,0 +1,130 @@
+"""C sources as shared libraries: compiled once by the machine's C compiler, then found again."""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_name("operations.c")
+COMPILERS = ("cc", "gcc", "clang")
+# No contraction and no reassociation: any compiler and any vector width give the same bits.
+FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+
+
+def _processor_flags() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return []
+
+
+# As the pins ask of an x86-64 machine; one without trains all the same.
+VECTORS = ("-mavx2",) if "avx2" in _processor_flags() else ()
+
+
+class NoCompiler(Exception):
+    """The library cannot be made here; says why."""
+
+
+def library(bfloat16: bool) -> ctypes.CDLL:
+    """operations.c, the kernels for float32 currents, or for those in bfloat16.
+
+    Raises:
+        NoCompiler: none is installed, or it fails.
+    """
+    flags = (*VECTORS, *(("-DBFLOAT16",) if bfloat16 else ()))
+    return shared(SOURCE.name, *flags)
+
+
+@cache
+def shared(source: str, *more: str) -> ctypes.CDLL:
+    """A source of this folder, compiled with ``more`` flags than `FLAGS`; raises NoCompiler."""
+    # torch's own threads serve: two pools would get in each other's way.
+    runtime = _torch_openmp()
+    if runtime is not None:
+        ctypes.CDLL(str(runtime), mode=ctypes.RTLD_GLOBAL)
+    compiler = next((found for found in map(shutil.which, COMPILERS) if found), None)
+    if compiler is None:
+        raise NoCompiler(f"none of {', '.join(COMPILERS)} is installed")
+    path = SOURCE.with_name(source)
+    # clang's calls are to another runtime than GNU's: what it compiles runs on one thread.
+    threads = runtime is not None and b"clang" not in _version(compiler)
+    flags = (*FLAGS, *more, *(("-fopenmp",) if threads else ()))
+    texts = [each.read_bytes() for each in (path, *sorted(path.parent.glob("*.h")))]
+    key = hashlib.sha256(
+        b"\0".join([*texts, _version(compiler), *map(str.encode, flags)])
+    ).hexdigest()
+    name = f"kernels-{key[:16]}.so"
+    content = None
+    try:
+        kept = _cache_folder() / name
+        content = None if kept.exists() else _compile(compiler, path, flags)
+        return _load(kept, content)
+    except (OSError, RuntimeError):  # no home; or not to be written, or not to be executed from
+        pass
+    try:
+        content = content or _compile(compiler, path, flags)
+        # Once loaded the file is not needed.
+        with tempfile.TemporaryDirectory(prefix="steadyspike-") as folder:
+            return _load(Path(folder, name), content)
+    except OSError as error:
+        raise NoCompiler(f"{source} can be compiled nowhere: {error}") from error
+
+
+def _cache_folder() -> Path:
+    """The user's; RuntimeError without a home."""
+    own = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(own, "steadyspike")
+
+
+def _load(path: Path, content: bytes | None) -> ctypes.CDLL:
+    """The library at ``path``, written there first if there is content."""
+    if content is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Several processes may do this at once: each has a name of its own until it is whole.
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(content)
+        Path(file.name).replace(path)
+    return ctypes.CDLL(str(path))
+
+
+def _compile(compiler: str, source: Path, flags: tuple[str, ...]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        unlinked, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
+        # Linked without -fopenmp, its calls are answered by the runtime that is loaded already.
+        for command in (
+            [compiler, *flags, "-c", str(source), "-o", str(unlinked)],
+            [compiler, "-shared", str(unlinked), "-o", str(linked), "-lm"],
+        ):
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise NoCompiler(f"{compiler}: {error}") from error
+            if done.returncode:
+                said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+                raise NoCompiler(f"{compiler}: {said[0]}")
+        return linked.read_bytes()
+
+
+@cache
+def _version(compiler: str) -> bytes:
+    try:
+        return subprocess.run([compiler, "--version"], capture_output=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoCompiler(f"{compiler}: {error}") from error
+
+
+def _torch_openmp() -> Path | None:
+    """The OpenMP library that torch brings along, where it is GNU's, which cc's calls fit."""
+    folder = Path(torch.__file__).parent
+    if sys.platform != "linux":
+        return None
+    places = (folder / "lib", folder.parent / "torch.libs")
+    return next((path for place in places for path in sorted(place.glob("libgomp*.so*"))), None)

@@ -1,0 +1,15 @@
+"""The fused kernels for CUDA tensors, in Triton: the functions of the other backends.
+
+Results are within 1e-5 of the reference's in float64, relative to the largest value; not the same
+bits as on a CPU, as multiplications and additions are fused. The same call gives the same bits
+every time on one model of GPU: no atomic adds, no tuning by time. Nothing waits for the device,
+and nothing is decided by what a tensor holds, so that all can be captured in a CUDA graph once it
+has run a first time (which compiles it).
+"""
+
+from steadyspike.kernels.cuda.backward import grad_input, grad_sums
+from steadyspike.kernels.cuda.bytes import pack, unpack
+from steadyspike.kernels.cuda.forward import charge, fire
+from steadyspike.kernels.cuda.moments import moments
+
+__all__ = ["charge", "fire", "grad_input", "grad_sums", "moments", "pack", "unpack"]

@@ -1,0 +1,236 @@
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
+"""The neurons of one layer and step in Triton: normalize, charge, fire.
+
+The statistics of u are found as `cuda_moments` finds those of a current, over the whole layer.
+"""
+
+from contextlib import nullcontext
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from steadyspike.kernels.cuda.tiles import (
+    LAUNCH,
+    Tiling,
+    flat,
+    from_the_end,
+    next_power_of_2,
+    on_device_of,
+    rows_of,
+    written_as_rows,
+)
+
+
+@triton.jit
+def _charge_tile(
+    tile, mask, x, scale, shift, before, theta, leak, out, spikes, fire_at, ZERO_RESET: tl.constexpr
+):
+    """Charge, and maybe fire, the values at the offsets ``tile``; their u[t]."""
+    u = tl.load(x + tile, mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
+    if scale is not None:
+        u = u * scale[None, :] + shift[None, :]
+    if before is not None:
+        last = tl.load(before + tile, mask, other=0.0, eviction_policy="evict_first")
+        fired = last >= theta  # of a NaN False, so that it stays one
+        if ZERO_RESET:
+            u += leak * tl.where(fired, 0.0, last)
+        else:
+            u += leak * tl.where(fired, last - theta, last)
+    tl.store(out + tile, u, mask)
+    if spikes is not None:
+        tl.store(spikes + tile, tl.where(u >= fire_at, 1.0, 0.0), mask)
+    return u
+
+
+@triton.jit
+def _charge_kernel(
+    x,
+    scale,  # None, as is what else is not asked for
+    shift,
+    before,
+    threshold,
+    leak,
+    out,
+    spikes,
+    fire_at,
+    partials,
+    rows,
+    channels,
+    span,
+    ZERO_RESET: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """u[t], maybe its spikes, and maybe (3, programs, channel blocks) as `cuda_moments` has."""
+    r = tl.arange(0, BLOCK_R)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    start = tl.program_id(0).to(tl.int64) * span
+    count = tl.minimum(span, rows - start).to(tl.int32)
+    tile = r[:, None] * channels + c[None, :]
+    x += start * channels
+    out += start * channels
+    if before is not None:
+        before += start * channels
+    if spikes is not None:
+        spikes += start * channels
+    if scale is not None:
+        scale = tl.load(scale + c, c < channels, other=0.0)
+        shift = tl.load(shift + c, c < channels, other=0.0)
+    theta = tl.load(threshold) if before is not None else None
+
+    mask = (r < count)[:, None] & (c < channels)[None, :]
+    u = _charge_tile(
+        tile, mask, x, scale, shift, before, theta, leak, out, spikes, fire_at, ZERO_RESET
+    )
+    if partials is not None:
+        columns = tl.minimum(BLOCK_C, channels - tl.program_id(1) * BLOCK_C)
+        values = tl.where(mask, u, 0.0)
+        pivot = tl.sum(tl.sum(values, 0), 0) / (tl.minimum(count, BLOCK_R) * columns)
+        difference = tl.where(mask, u - pivot, 0.0)
+        total = difference
+        squares = difference * difference
+    for done in range(BLOCK_R, count, BLOCK_R):
+        tile += BLOCK_R * channels
+        mask = (r < count - done)[:, None] & (c < channels)[None, :]
+        u = _charge_tile(
+            tile, mask, x, scale, shift, before, theta, leak, out, spikes, fire_at, ZERO_RESET
+        )
+        if partials is not None:
+            difference = tl.where(mask, u - pivot, 0.0)
+            total += difference
+            squares += difference * difference
+    if partials is not None:
+        n = count.to(tl.float32) * columns
+        off = tl.sum(tl.sum(total, 0), 0) / n
+        size = tl.num_programs(0) * tl.num_programs(1)
+        mine = partials + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+        tl.store(mine, pivot)
+        tl.store(mine + size, off)
+        tl.store(mine + 2 * size, tl.sum(tl.sum(squares, 0), 0) - off * off * n)
+
+
+@triton.jit
+def _combine_charge_kernel(
+    partials,
+    statistics,
+    rows,
+    channels,
+    span,
+    row_blocks,
+    channel_blocks,
+    BLOCK_C: tl.constexpr,  # of `_charge_kernel`
+    BLOCK_P: tl.constexpr,
+):
+    """From what `_charge_kernel` found (2,): the mean and the sum of squared deviations."""
+    p = tl.arange(0, BLOCK_P)
+    mask = p < row_blocks * channel_blocks
+    size = row_blocks * channel_blocks
+    first_row = (p // channel_blocks).to(tl.int64) * span
+    count = tl.minimum(span, rows - first_row) * tl.minimum(
+        BLOCK_C, channels - (p % channel_blocks) * BLOCK_C
+    )
+    n = tl.where(mask, count, 0).to(tl.float64)
+
+    mean = tl.load(partials + p, mask, other=0.0).to(tl.float64)
+    mean += tl.load(partials + size + p, mask, other=0.0)
+    squares = tl.load(partials + 2 * size + p, mask, other=0.0).to(tl.float64)
+    whole = tl.sum(n * mean, 0) / tl.sum(n, 0)
+    apart = tl.where(mask, mean - whole, 0.0)
+    total = tl.sum(squares + n * apart * apart, 0)
+    total = tl.where(total < 0, 0.0, total)
+    tl.store(statistics, whole.to(tl.float32))
+    tl.store(statistics + 1, total.to(tl.float32))
+
+
+def charge(
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    before: Tensor | None,
+    threshold: Tensor | None,
+    *,
+    leak: float,
+    zero_reset: bool,
+    out: Tensor,
+    statistics: bool,
+    spikes: Tensor | None = None,
+    fire_at: float | None = None,
+) -> Tensor | None:
+    """u of one step (Eq. 2, 4): ``scale x + shift + leak reset(before)``, written to ``out``.
+
+    Args:
+        x: the current (N, C, ...), float32 or bfloat16.
+        scale, shift: of the norm, float32 (C,), or None for the current as it is.
+        before: u of the last step before its reset, float32 (N, C, ...), or None at the first.
+        threshold: θ of the last step, a float32 scalar on the device; None only at the first.
+        leak: 1 - 1/τ.
+        zero_reset: neurons that fired go to 0; otherwise θ is taken off.
+        out: receives u, float32 (N, C, ...); not ``before`` itself.
+        statistics: whether to return them.
+        spikes: receives 1 where u ≥ ``fire_at``, else 0; (N, C, ...).
+        fire_at: θ of this step where it is known beforehand.
+
+    Returns:
+        With ``statistics`` float32 (2,), the mean of u and the sum of its squared deviations from
+        that mean, over all neurons of all N; else None.
+    """
+    if x.numel() == 0:
+        return out.new_zeros(2) if statistics else None
+    currents = rows_of(x[None])
+    tiling = Tiling.of(currents)
+    partials = out.new_empty((3, tiling.row_blocks, tiling.channel_blocks)) if statistics else None
+    firing = nullcontext() if spikes is None else written_as_rows(spikes[None])
+    with on_device_of(x), written_as_rows(out[None]) as u, firing as fired:
+        _charge_kernel[tiling.grid(1)](
+            currents,
+            None if scale is None else scale.contiguous(),
+            None if shift is None else shift.contiguous(),
+            None if before is None else rows_of(before[None]),
+            None if before is None else threshold,
+            leak,
+            u,
+            fired,
+            fire_at,
+            partials,
+            ZERO_RESET=zero_reset,
+            **tiling.sizes(),
+        )
+        if not statistics:
+            return None
+        found = out.new_empty(2)
+        _combine_charge_kernel[(1,)](
+            partials,
+            found,
+            tiling.rows,
+            tiling.channels,
+            tiling.span,
+            tiling.row_blocks,
+            tiling.channel_blocks,
+            BLOCK_C=tiling.block_channels,
+            BLOCK_P=next_power_of_2(tiling.row_blocks * tiling.channel_blocks),
+            **LAUNCH,
+        )
+        return found
+
+
+@triton.jit
+def _fire_kernel(u, threshold, out, values, BLOCK: tl.constexpr):
+    place = from_the_end(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    fired = tl.load(u + place, place < values, other=0.0) >= tl.load(threshold)
+    tl.store(out + place, tl.where(fired, 1.0, 0.0), place < values)
+
+
+def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
+    """Spikes of one step (Eq. 3): ``out`` = 1 where u ≥ θ, else 0.
+
+    Args:
+        u: float32 (N, C, ...).
+        threshold: θ, a float32 scalar on the device.
+        out: receives the spikes, of the same shape, float32 or bfloat16.
+    """
+    if u.numel() == 0:
+        return
+    grid, sizes = flat(u)
+    with on_device_of(u), written_as_rows(out[None]) as fired:
+        _fire_kernel[grid](rows_of(u[None]), threshold, fired, **sizes)

@@ -1,0 +1,1 @@
+"""The method of the paper: neuron, normalization, threshold, loss; one idea a file."""

@@ -1,0 +1,147 @@
+"""Convolutions and poolings of spikes, which keep little for the backward pass.
+
+Spikes are 0 or 1, their means over 2 by 2 places are quarters: a byte holds them exactly, where
+the framework would keep four.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steadyspike import kernels
+from steadyspike.kernels.cpu import winograd, winograd_bf16
+from steadyspike.snn.sequence import StepModule
+
+FAST = (winograd, winograd_bf16)
+
+
+def convolve(conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
+    """``conv`` applied to each step alike: (K, N, C, H, W) to (K, N, C', H', W').
+
+    Args:
+        conv: the convolution.
+        x: its inputs.
+        levels: where ``x`` holds multiples of 1/levels, up to 255/levels, it is kept in bytes.
+    """
+    flat = x.flatten(0, 1)  # (K, N, C, H, W) -> (K N, C, H, W)
+    backend = kernels.backend(flat) if levels and conv.weight.requires_grad else None
+    if backend is None or levels is None or not torch.is_grad_enabled():
+        y: Tensor = conv(flat)
+    else:
+        weight, bias = conv.weight, conv.bias
+        if torch.is_autocast_enabled(x.device.type):  # which does not look into functions of ours
+            low = torch.get_autocast_dtype(x.device.type)
+            flat, weight = flat.to(low), weight.to(low)
+            bias = None if bias is None else bias.to(low)
+        y = _Convolve.apply(flat, weight, bias, conv.stride, conv.padding, levels, backend)
+    steps: Tensor = y.unflatten(0, x.shape[:2])
+    return steps
+
+
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        levels: int,
+        backend: ModuleType,
+    ) -> Tensor:
+        ctx.save_for_backward(backend.pack(x, levels), weight)
+        ctx.stride, ctx.padding, ctx.levels, ctx.backend = stride, padding, levels, backend
+        ctx.biases = None if bias is None else [len(bias)]
+        ctx.fast = next((way for way in FAST if way.serves(x, weight, stride, padding)), None)
+        if ctx.fast is not None:
+            y: Tensor = ctx.fast.convolve(x, weight, bias)
+            return y
+        return F.conv2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        packed, weight = ctx.saved_tensors
+        if ctx.fast is not None:
+            grad_x = ctx.fast.grad_input(grads[0], weight) if ctx.needs_input_grad[0] else None
+            grad_weight, grad_bias = ctx.fast.grad_weight(packed, grads[0], weight, ctx.levels)
+            return grad_x, grad_weight, grad_bias if ctx.biases else None, *[None] * 4
+        x = ctx.backend.unpack(packed, ctx.levels, weight.dtype)
+        wanted = [*ctx.needs_input_grad[:2], ctx.biases is not None]
+        shape = (ctx.biases, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1)
+        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grads[0], x, weight, *shape, wanted
+        )
+        return grad_x, grad_weight, grad_bias, None, None, None, None
+
+
+class StillCurrent(StepModule):
+    """The current of a layer that sees the same frame at every step.
+
+    In a presentation of still frames (``sequence(..., still=True)``) it is computed at the first
+    step, and its gradient, the sum over the steps, goes through the layer once, at the end.
+    """
+
+    _current: Tensor | None = None
+    _graph: Tensor
+
+    def forward(self, conv: nn.Conv2d, frames: Tensor) -> Tensor:
+        """Frames (K, N, C, H, W) to their currents: (1, N, C', H', W') if still, else K of them."""
+        if not self._still:
+            return convolve(conv, frames, None)
+        self._advance(frames)
+        if self._current is None:
+            self._graph = conv(frames[0]).unsqueeze(0)
+            self._current = self._graph.detach().requires_grad_(self._graph.requires_grad)
+        return self._current
+
+    def _begin(self) -> None:
+        self._current = None
+
+    def _fold(self) -> None:
+        assert self._current is not None
+        if self._current.grad is not None:
+            self._graph.backward(self._current.grad)
+
+    def _end(self) -> None:
+        self._current = None
+        self.__dict__.pop("_graph", None)
+
+
+class AveragePool(nn.Module):
+    """Means over 2 by 2 places of each step: (K, N, C, H, W) to (K, N, C, H // 2, W // 2).
+
+    As `torch.nn.AvgPool2d`, which however keeps its inputs for a backward pass that needs none.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(0, 1)
+        if self.training and flat.requires_grad:
+            y: Tensor = _AveragePool.apply(flat)
+        else:
+            y = F.avg_pool2d(flat, 2)
+        steps: Tensor = y.unflatten(0, x.shape[:2])
+        return steps
+
+
+class _AveragePool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return F.avg_pool2d(x, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0]
+        last = grad.is_contiguous(memory_format=torch.channels_last)
+        memory_format = torch.channels_last if last else torch.contiguous_format
+        # Only the shape and the layout of the inputs are looked at: their values may be anything.
+        like = torch.empty(
+            ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=memory_format
+        )
+        backward = torch.ops.aten.avg_pool2d_backward
+        x: Tensor = backward(grad, like, [2, 2], [2, 2], [0, 0], False, True, None)
+        return x

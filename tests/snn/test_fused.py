@@ -1,0 +1,195 @@
+"""Norm and neurons in one operation do what the two modules do one after the other."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from steadyspike import kernels, sequence
+from steadyspike.models import build
+from steadyspike.snn.fused import spiking
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.norm import OSR, LinearNorm, PerStepBatchNorm
+from steadyspike.train import tet_loss
+
+STEPS = 4
+NORMS = {
+    "osr": OSR,
+    "osr_that_falls_back": lambda channels: OSR(channels, fallback_ratio=0.9),
+    "per_step": PerStepBatchNorm,
+    "linear": LinearNorm,
+}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "vggsnn": {"widths": (8, "P", 8, 8)},
+    "resnet19": {"widths": (8, 16), "blocks": (1, 1), "image_size": 16, "hidden_width": 8},
+    "sew_resnet34": {"widths": (8, 16), "blocks": (1, 1)},
+    "nf_resnet34": {"widths": (8, 16), "blocks": (1, 1)},
+}
+
+
+@pytest.fixture
+def reference(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The kernels in plain torch serve every type, float64 too."""
+    from steadyspike.kernels import reference
+
+    monkeypatch.setattr(kernels, "backend", lambda _: reference)
+    return reference
+
+
+def presented(norm: nn.Module, neuron: LIF, currents: Tensor, chunk: int, fused: bool) -> Any:
+    """Spikes, gradients of all that has one, and the states and statistics left behind."""
+    model = nn.ModuleList([norm, neuron])
+    leaf = currents.clone().requires_grad_()
+    spikes = []
+    with sequence(model, steps=STEPS):
+        for part in leaf.split(chunk):
+            out = spiking(norm, neuron, part, len(part)) if fused else neuron(norm(part))
+            weights = torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view_as(out)
+            (out * weights).sum().backward()
+            spikes.append(out.detach())
+    grads = [leaf.grad, norm.weight.grad, norm.bias.grad]
+    return [torch.cat(spikes), *grads, neuron.membrane, neuron.threshold, *model.buffers()]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4])
+@pytest.mark.parametrize("shape", [(5, 3, 7, 5), (1, 4, 1, 1), (6, 9)])
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("stabilize", [False, True])
+@pytest.mark.parametrize("name", NORMS)
+def test_the_modules_in_turn(
+    name: str, stabilize: bool, reset: Any, shape: Any, chunk: int, reference: ModuleType
+) -> None:
+    def layer() -> tuple[nn.Module, LIF]:
+        torch.manual_seed(1)
+        norm = NORMS[name](shape[1])
+        nn.init.normal_(norm.weight, 1, 0.5)
+        nn.init.normal_(norm.bias)
+        norm.running_mean.normal_()
+        return norm.double(), LIF(reset=reset, stabilize_threshold=stabilize).double()
+
+    currents = torch.randn(STEPS, *shape, dtype=torch.float64) * 2 + 0.5
+    fused = presented(*layer(), currents, chunk, True)
+    plain = presented(*layer(), currents, chunk, False)
+    for ours, theirs in zip(fused, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    if shape[0] > 1:
+        assert 0 < plain[0].mean() < 1  # some fired, some did not
+
+
+def trained(name: str, still: bool, dtype: torch.dtype, chunk: int, **options: Any) -> list[Tensor]:
+    """Gradients of two batches, buffers, and logits at inference."""
+    torch.manual_seed(0)
+    model = build(name, in_channels=3, num_classes=5, **NETWORKS[name], **options)
+    model.to(memory_format=torch.channels_last).to(dtype)
+    frames = torch.randn(6, 3, 16, 16, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(5, (6,))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    seen = []
+    for batch in range(2):
+        torch.manual_seed(batch)  # dropout
+        optimizer.zero_grad()
+        with sequence(model, steps=STEPS, still=still):
+            for part in frames.expand(STEPS, *frames.shape).split(chunk):
+                tet_loss(model(part), labels, steps=STEPS, mse_weight=0.05).backward()
+        seen += [parameter.grad.clone() for parameter in model.parameters()]
+        optimizer.step()
+    model.eval()
+    with torch.no_grad(), sequence(model, steps=STEPS, still=still):
+        seen.append(model(frames.expand(STEPS, *frames.shape)))
+    return seen + [buffer.double() for buffer in model.buffers()]
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm": "per_step", "reset": "zero"},
+        {"norm": "linear", "stabilize_threshold": False},
+        {"dropout": 0.2, "stabilize_threshold": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_whole_networks(
+    name: str, options: dict[str, Any], chunk: int, reference: ModuleType
+) -> None:
+    """With still frames computed once, against the plain path that computes them every step."""
+    ours = trained(name, True, torch.float64, chunk, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "backend", lambda _: None)
+        theirs = trained(name, False, torch.float64, chunk, **options)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_single_precision_with_this_machines_kernels() -> None:
+    """As near to the exact numbers as the plain path in single precision is."""
+    if kernels.backend(torch.empty(0)) is None:
+        pytest.skip("no C compiler here")
+    exact = trained("vggsnn", True, torch.float64, 4)
+    ours = trained("vggsnn", True, torch.float32, 4)
+    with kernels.disabled():
+        plain = trained("vggsnn", True, torch.float32, 4)
+    for a, b, c in zip(ours, plain, exact, strict=True):
+        off, plain_off = (float((each - c).abs().max()) for each in (a, b))
+        assert off <= 4 * plain_off + 1e-6 * float(c.abs().max()) + 1e-7
+
+
+@pytest.mark.parametrize("watch", ["hook", "pre_hook"])
+def test_whoever_watches_a_module_sees_it_at_work(watch: str, reference: ModuleType) -> None:
+    norm, neuron = OSR(3), LIF()
+    seen: list[int] = []
+    register: Callable[..., Any] = getattr(
+        neuron, {"hook": "register_forward_hook", "pre_hook": "register_forward_pre_hook"}[watch]
+    )
+    handle = register(lambda *_: seen.append(1))
+    with sequence(nn.ModuleList([norm, neuron]), steps=1):
+        spiking(norm, neuron, torch.randn(1, 2, 3, 4, 4), 1)
+    assert seen == [1]
+    handle.remove()
+    with sequence(nn.ModuleList([norm, neuron]), steps=1):
+        spiking(norm, neuron, torch.randn(1, 2, 3, 4, 4), 1)
+    assert seen == [1]
+
+
+def test_an_observer_sees_the_membranes_before_the_reset(reference: ModuleType) -> None:
+    observed: dict[bool, list[Tensor]] = {}
+    currents = torch.randn(3, 4, 5, 2, 2, dtype=torch.float64) * 3
+    for fused in (False, True):
+        norm, neuron = OSR(5).double(), LIF(stabilize_threshold=True).double()
+        seen = observed[fused] = []
+        neuron.observer = lambda u, step, theta, seen=seen: seen.extend(
+            [u.clone(), torch.tensor(step), theta.clone()]
+        )
+        with sequence(nn.ModuleList([norm, neuron]), steps=3):
+            if fused:
+                spiking(norm, neuron, currents, 3)
+            else:
+                neuron(norm(currents))
+    for a, b in zip(observed[False], observed[True], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_two_ways_take_turns_in_one_presentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one leaves of the membranes the other goes on from."""
+    from steadyspike.kernels import reference
+
+    currents = torch.randn(4, 3, 5, 2, 2, dtype=torch.float64) * 3
+
+    def run(*backends: ModuleType | None) -> Tensor:
+        norm, neuron = OSR(5).double(), LIF(stabilize_threshold=True, reset="zero").double()
+        spikes = []
+        with sequence(nn.ModuleList([norm, neuron]), steps=4):
+            for step, backend in zip(currents.split(1), backends, strict=True):
+                monkeypatch.setattr(kernels, "backend", lambda _, backend=backend: backend)
+                spikes.append(spiking(norm, neuron, step, 1))
+        assert neuron.membrane is not None
+        return torch.cat([*spikes, neuron.membrane[None]])
+
+    plain = run(None, None, None, None)
+    torch.testing.assert_close(run(None, reference, reference, None), plain)
+    torch.testing.assert_close(run(reference, None, None, reference), plain)

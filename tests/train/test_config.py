@@ -1,0 +1,327 @@
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steadyspike.errors import UserError
+from steadyspike.models import MODELS, build, option_names
+from steadyspike.train.config import Experiment, load_experiment, load_experiments
+from steadyspike.train.params import merge
+from tiny import DEFAULTS, REPOSITORY, nested, tiny_experiment, write_params
+
+INFINITY = float("inf")
+NAN = float("nan")
+
+
+def refusal(root: Path, **dotted: Any) -> str:
+    """What is said of an experiment `a` with these keys; empty if nothing is."""
+    write_params(root, {"a": dotted})
+    try:
+        load_experiment(root / "params.yaml", "a")
+    except UserError as error:
+        message = str(error)
+        assert message.startswith(f"{root / 'params.yaml'}: experiments.a")
+        assert "\n" not in message
+        return message.removeprefix(f"{root / 'params.yaml'}: experiments.a: ")
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("dotted", "told"),
+    [
+        ({"training.step": 4}, "training.step: unknown key (did you mean steps?)"),
+        ({"training.lr": 0.1}, "training.lr: unknown key, expected one of: epochs, batch, steps"),
+        ({"trainig": {}}, "trainig: unknown key (did you mean training?)"),
+        ({"name": "b"}, ".name: unknown key"),
+        ({"model.stabilise_threshold": True}, "(did you mean stabilize_threshold?)"),
+        ({"dataset.nme": "x"}, "dataset.nme: unknown key (did you mean name?)"),
+        ({"training.steps": 0}, "training.steps: should be greater than or equal to 1, got 0"),
+        ({"training.steps": -1}, "training.steps: should be greater than or equal to 1, got -1"),
+        ({"training.steps": 4.0}, "training.steps: should be a valid integer, got 4.0"),
+        ({"training.steps": "4"}, "training.steps: should be a valid integer, got '4'"),
+        ({"training.steps": True}, "training.steps: should be a valid integer, got True"),
+        ({"training.steps": None}, "training.steps: should be a valid integer, got None"),
+        ({"training.batch": 10**7}, "training.batch: should be less than or equal to 1000000"),
+        ({"training.learning_rate": 0}, "training.learning_rate: should be greater than 0"),
+        ({"training.learning_rate": "fast"}, "should be a valid number, got 'fast'"),
+        ({"training.learning_rate": INFINITY}, "should be a finite number, got inf"),
+        ({"training.learning_rate": NAN}, "should be a finite number, got nan"),
+        ({"training.weight_decay": -1e-4}, "training.weight_decay: should be greater than or"),
+        ({"training.momentum": 1.0}, "training.momentum: should be less than 1"),
+        ({"training.mse_weight": 1.1}, "training.mse_weight: should be less than or equal to 1"),
+        ({"training.precision": "float16"}, "should be 'float32', 'tf32', 'bfloat16' or 'float64'"),
+        ({"training.chunk": 5}, "training.chunk: at most training.steps (4), got 5"),
+        ({"training.chunk": 0}, "training.chunk: should be greater than or equal to 1, got 0"),
+        (
+            {"model.online": False, "training.chunk": 2},
+            "training.chunk: BPTT (model.online: false) sees all steps at once, so it must equal "
+            "training.steps (4), got 2",
+        ),
+        ({"model.norm": "orc"}, "model.norm: should be 'osr', 'per_step', 'linear' or 'batch'"),
+        ({"model.norm": ["osr"]}, "model.norm: should be 'osr', 'per_step', 'linear' or 'batch'"),
+        ({"model.online": "yes"}, "model.online: should be a valid boolean, got 'yes'"),
+        ({"model.online": 1}, "model.online: should be a valid boolean, got 1"),
+        ({"model.tau": 0.5}, "model.tau: should be greater than or equal to 1, got 0.5"),
+        ({"model.tau": NAN}, "model.tau: should be greater than or equal to 1, got nan"),
+        ({"model.v_threshold": 0.0}, "model.v_threshold: should be greater than 0, got 0.0"),
+        ({"model.v_threshold": INFINITY}, "model.v_threshold: should be a finite number"),
+        ({"model.dropout": 1.0}, "model.dropout: should be less than 1, got 1.0"),
+        ({"model.fallback_ratio": 0.0}, "model.fallback_ratio: should be greater than 0"),
+        ({"model.widths": []}, "model.widths: "),
+        ({"model.widths": 16}, "model.widths: should be a valid list, got 16"),
+        ({"model.widths": [16, "Q"]}, "model.widths.1"),
+        ({"model.widths": [16, 0]}, "model.widths.1"),
+        ({"model.widths": [True]}, "model.widths.0"),
+        ({"model.widths": ["P", "P"]}, "model.widths: at least one convolution, got only 'P'"),
+        ({"model.name": "vgg"}, "model.name: expected one of: vggsnn, resnet19"),
+        ({"model": None}, "model: should be"),
+        ({"model": "vggsnn"}, "model: should be"),
+        ({"training": [1]}, "training: should be"),
+        ({"dataset.name": 3}, "dataset.name: should be a valid string, got 3"),
+        ({"dataset.augmentation": "all"}, "dataset.augmentation: should be 'none', 'flip'"),
+        ({"device": "gpu"}, "device: should be 'cpu' or 'cuda', got 'gpu'"),
+        ({"evaluation.batch": 0}, "evaluation.batch: should be greater than or equal to 1, got 0"),
+        ({"seeds": []}, "seeds: "),
+        ({"seeds": 0}, "seeds: should be a valid list, got 0"),
+        ({"seeds": [-1]}, "seeds.0: should be greater than or equal to 0, got -1"),
+        ({"seeds": [2**63]}, "seeds.0: should be less than"),
+        ({"seeds": [1, 2, 1]}, "seeds: each once, got [1, 2, 1]"),
+        ({"model.widths": "x" * 10_000}, "model.widths: should be a valid list, got 'xxx"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_told(tmp_path: Path, dotted: dict[str, Any], told: str) -> None:
+    message = refusal(tmp_path, **dotted)
+    assert told in message
+    assert len(message) < 500
+
+
+def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    message = refusal(tmp_path, **{"training.steps": 0, "model.norm": "x", "model.tao": 2.0})
+    assert message.count("; ") == 2
+    for key in ("training.steps", "model.norm", "model.tao"):
+        assert key in message
+
+
+def test_missing_defaults_are_told(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("experiments: {a: {seeds: [0]}}")
+    with pytest.raises(UserError, match=r"training: missing, in the defaults too"):
+        load_experiments(tmp_path / "params.yaml")
+    defaults = {
+        key: dict(value) if isinstance(value, dict) else value for key, value in DEFAULTS.items()
+    }
+    del defaults["training"]["momentum"]
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"defaults": defaults, "experiments": {"a": {}}})
+    )
+    with pytest.raises(UserError, match=r"experiments\.a: training\.momentum: missing"):
+        load_experiments(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "dotted",
+    [
+        {"model.tau": 2},
+        {"model.tau": INFINITY},
+        {"model.fallback_ratio": INFINITY},
+        {"training.weight_decay": 0},
+        {"model.widths": ["P", 1, "P"]},
+        {"training.chunk": 1},
+        {"model.online": False, "training.steps": 7, "training.chunk": 7},
+        {"seeds": [2**63 - 1, 0]},
+    ],
+    ids=str,
+)
+def test_what_is_possible_is_let_through(tmp_path: Path, dotted: dict[str, Any]) -> None:
+    assert refusal(tmp_path, **dotted) == ""
+
+
+def test_one_bad_experiment_keeps_every_other_from_running(tmp_path: Path) -> None:
+    write_params(tmp_path, {"good": {}, "bad": {"training.steps": 0}})
+    with pytest.raises(UserError, match=r"experiments\.bad: training\.steps"):
+        load_experiment(tmp_path / "params.yaml", "good")
+
+
+def test_an_unknown_experiment_is_told_the_known(tmp_path: Path) -> None:
+    write_params(tmp_path, {"a": {}, "b": {}})
+    with pytest.raises(UserError, match=r"experiments\.c: no such experiment, .*: a, b$"):
+        load_experiment(tmp_path / "params.yaml", "c")
+    (tmp_path / "params.yaml").write_text("experiments: {}")
+    with pytest.raises(UserError, match=r"experiments\.c: no such experiment, .*: none$"):
+        load_experiment(tmp_path / "params.yaml", "c")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+sections = {name: list(value) for name, value in DEFAULTS.items() if isinstance(value, dict)}
+keys = st.sampled_from(
+    [*DEFAULTS, *(f"{name}.{key}" for name, known in sections.items() for key in known)]
+) | st.text("abc\n\u2028", min_size=1, max_size=4)
+
+
+@given(st.dictionaries(keys, values, min_size=1, max_size=3))
+def test_any_values_are_taken_or_refused_in_words(
+    tmp_path_factory: pytest.TempPathFactory, dotted: dict[str, Any]
+) -> None:
+    root = tmp_path_factory.getbasetemp()
+    try:
+        write_params(root, {"a": dotted})
+    except (AttributeError, TypeError):
+        return  # a section and a key of it at once
+    try:
+        experiment = load_experiment(root / "params.yaml", "a")
+    except UserError as error:
+        assert "params.yaml: " in str(error)  # noqa: PT017
+    else:
+        assert 1 <= experiment.training.chunk <= experiment.training.steps
+
+
+def test_an_experiment_cannot_be_changed() -> None:
+    experiment = tiny_experiment()
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        experiment.training.steps = 2  # type: ignore[misc]
+
+
+# The fingerprint
+
+
+ALTERED = {
+    "name": "other",
+    "seeds": [1],
+    "dataset.name": "fashion_mnist",
+    "dataset.augmentation": "none",
+    "model.widths": [4, "P", 5],
+    "model.norm": "linear",
+    "model.stabilize_threshold": False,
+    "model.online": False,
+    "model.reset": "zero",
+    "model.tau": 2.5,
+    "model.v_threshold": 1.5,
+    "model.surrogate_slope": 3.0,
+    "model.dropout": 0.1,
+    "model.inference_threshold": "fixed",
+    "model.fallback_ratio": 21.0,
+    "training.epochs": 3,
+    "training.batch": 17,
+    "training.learning_rate": 0.2,
+    "training.momentum": 0.8,
+    "training.weight_decay": 4e-4,
+    "training.mse_weight": 0.06,
+    "training.precision": "bfloat16",
+    "evaluation.batch": 11,
+}
+
+
+@pytest.mark.parametrize("key", ALTERED)
+def test_whatever_decides_the_run_changes_the_fingerprint(key: str) -> None:
+    changed = tiny_experiment(**{key: ALTERED[key]})
+    assert changed.fingerprint() != tiny_experiment().fingerprint()
+    differing = {
+        other
+        for other, value in changed.decisive().items()
+        if tiny_experiment().decisive().get(other) != value
+    }
+    assert differing == {key}
+
+
+def test_every_key_is_tried_above() -> None:
+    shared = {"device", "training.chunk"}  # these may change when a run goes on
+    other = {"training.steps", "evaluation.steps", "model.name"}
+    fields = set(tiny_experiment().decisive()) | shared
+    optional = {key for key in fields if key.startswith("model.") and key not in ALTERED} - other
+    assert all(tiny_experiment().decisive()[key] is None for key in optional)
+    assert fields - optional == ALTERED.keys() | shared | other
+
+
+@pytest.mark.parametrize("dotted", [{"device": "cuda"}, {"training.chunk": 1}])
+def test_what_only_moves_work_about_does_not(dotted: dict[str, Any]) -> None:
+    assert tiny_experiment(**dotted).fingerprint() == tiny_experiment().fingerprint()
+
+
+def test_spelling_a_number_otherwise_does_not_either() -> None:
+    one, other = (
+        Experiment.model_validate({"name": "a", **merge(DEFAULTS, nested({"model.tau": tau}))})
+        for tau in (2, 2.0)
+    )
+    assert one.fingerprint() == other.fingerprint()
+
+
+def test_several_seeds_are_several_runs() -> None:
+    experiment = tiny_experiment(seeds=[4, 2])
+    assert [run.seed for run in experiment.runs] == [4, 2]
+    assert [run.seeds for run in experiment.runs] == [[4], [2]]
+    first, second = experiment.runs
+    assert first.fingerprint() == tiny_experiment(seeds=[4]).fingerprint()
+    assert len({experiment.fingerprint(), first.fingerprint(), second.fingerprint()}) == 3
+
+
+# The repository's own
+
+
+PARAMS = [REPOSITORY / "params.yaml", *sorted(REPOSITORY.glob("pipelines/*/params.yaml"))]
+
+
+@pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.parent.name)
+def test_every_experiment_of_the_repository_is_possible(path: Path) -> None:
+    experiments = load_experiments(path)
+    assert experiments
+    fingerprints = [experiment.fingerprint() for experiment in experiments.values()]
+    assert len(set(fingerprints)) == len(fingerprints)
+
+
+def test_the_default_pipeline_holds_the_papers_methods() -> None:
+    experiments = load_experiments(REPOSITORY / "params.yaml")
+    methods = {
+        name: (
+            experiment.model.norm,
+            experiment.model.stabilize_threshold,
+            experiment.model.online,
+        )
+        for name, experiment in experiments.items()
+    }
+    assert (
+        methods.items()
+        >= {
+            "per_step": ("per_step", False, True),
+            "ots": ("per_step", True, True),
+            "osr": ("osr", False, True),
+            "osr_ots": ("osr", True, True),
+            "linear": ("linear", False, True),
+            "bptt": ("batch", False, False),
+        }.items()
+    )
+    # They differ in nothing else, or they could not be compared.
+    assert len({str(experiment.training) for experiment in experiments.values()}) == 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_option_of_a_network_is_one_the_network_takes(name: str) -> None:
+    model = merge(DEFAULTS["model"], {"name": name})
+    if name != "vggsnn":
+        del model["widths"]
+    experiment = Experiment.model_validate({"name": "a", **DEFAULTS, "model": model})
+    assert set(experiment.model.model_dump(exclude={"name"})) <= set(option_names(name))
+
+
+@pytest.mark.parametrize(
+    ("norm", "stabilize", "reset"),
+    list(itertools.product(["osr", "batch"], [True, False], ["subtract", "zero"])),
+)
+def test_options_reach_the_network(norm: str, stabilize: bool, reset: str) -> None:
+    experiment = tiny_experiment(
+        **{"model.norm": norm, "model.stabilize_threshold": stabilize, "model.reset": reset}
+    )
+    options = experiment.model.model_dump(exclude={"name"}, exclude_none=True)
+    model = build("vggsnn", in_channels=1, num_classes=10, **options)
+    neuron = model.features[0].neuron  # type: ignore[index, union-attr]
+    assert (neuron.stabilize_threshold, neuron.reset, neuron.dropout) == (stabilize, reset, 0.2)
+    kind = {"osr": "OSR", "batch": "BatchNorm"}[norm]
+    assert type(model.features[0].norm).__name__ == kind  # type: ignore[index, union-attr]
