@@ -23,11 +23,11 @@ def test_a_layer_whose_bias_keeps_it_silent(kernels: str, monkeypatch: pytest.Mo
         norms[0][1].bias.fill_(-1000)
         norms[1][1].bias.fill_(3)
     train_epoch(trainer)
-    assert trainer.rows[0].silent_layers == neurons[0]
+    assert trainer.rows[0].silent_layers == (neurons[0],)
     with torch.no_grad():
         norms[0][1].bias.fill_(3)
     train_epoch(trainer)
-    assert trainer.rows[1].silent_layers == ""
+    assert trainer.rows[1].silent_layers == ()
     _of_device.cache_clear()
 
 
@@ -60,5 +60,5 @@ def test_a_variance_out_of_proportion() -> None:
     norm.running_var[-1] = 2 * MOST_VARIANCE
     assert exploding(trainer.model) == [name]
     train_epoch(trainer)
-    assert trainer.rows[0].exploding_layers == name
+    assert trainer.rows[0].exploding_layers == (name,)
     assert exploding(LIF()) == []

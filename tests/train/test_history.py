@@ -1,24 +1,17 @@
-import csv
-import io
-import math
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadyspike.train.history import EpochRow, best_row, history_csv
+from steadyspike.errors import UserError
+from steadyspike.train.history import EpochRow, best_row, history_csv, read_history
 
-COLUMNS = [
-    "epoch",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "osr_fallbacks",
-    "silent_layers",
-    "exploding_layers",
-]
+HEADER = (
+    "epoch,learning_rate,train_loss,train_accuracy,test_loss,test_accuracy,osr_fallbacks,"
+    "silent_layers,exploding_layers\n"
+)
 
 
 def row(epoch: int, **values: Any) -> EpochRow:
@@ -30,41 +23,70 @@ def row(epoch: int, **values: Any) -> EpochRow:
         "test_accuracy": 10.0,
         "osr_fallbacks": 0,
     }
-    return EpochRow(epoch, **(measured | values))
+    return EpochRow.model_validate({"epoch": epoch, **measured, **values})
 
 
 def test_the_whole_text() -> None:
     rows = [
         row(1, train_loss=1.23456789, test_accuracy=100 / 3, osr_fallbacks=12),
-        row(2, learning_rate=0.0146446609407, test_loss=1e-7, silent_layers="a.1 b"),
+        row(2, learning_rate=0.0146446609407, test_loss=1e-7, silent_layers=("a.1", "b")),
     ]
     assert history_csv(rows) == (
-        "epoch,learning_rate,train_loss,train_accuracy,test_loss,test_accuracy,osr_fallbacks,"
-        "silent_layers,exploding_layers\n"
-        "1,0.1,1.23457,10,2,33.3333,12,,\n"
-        "2,0.0146447,2,10,1e-07,10,0,a.1 b,\n"
+        HEADER + "1,0.1,1.23457,10,2,33.3333,12,,\n2,0.0146447,2,10,1e-07,10,0,a.1 b,\n"
     )
+    assert history_csv([]) == HEADER
 
 
-def test_no_epoch_is_a_header() -> None:
-    assert history_csv([]) == ",".join(COLUMNS) + "\n"
-
-
-numbers = st.floats(1e-6, 1e6)
+numbers = st.floats(1e-6, 100)
 
 
 @given(st.lists(st.tuples(numbers, numbers, st.integers(0, 10**9)), min_size=1, max_size=5))
-def test_reads_back_to_six_digits(values: list[tuple[float, float, int]]) -> None:
+def test_reads_back_to_six_digits(
+    tmp_path_factory: pytest.TempPathFactory, values: list[tuple[float, float, int]]
+) -> None:
     rows = [
-        row(place + 1, train_loss=loss, test_accuracy=accuracy, osr_fallbacks=fallbacks)
+        row(
+            place + 1,
+            train_loss=loss,
+            test_accuracy=accuracy,
+            osr_fallbacks=fallbacks,
+            silent_layers=("a.0", "b")[: place % 3],
+        )
         for place, (loss, accuracy, fallbacks) in enumerate(values)
     ]
-    read = list(csv.DictReader(io.StringIO(history_csv(rows))))
-    assert [list(cells) for cells in read] == [COLUMNS] * len(rows)
-    for cells, (loss, accuracy, fallbacks) in zip(read, values, strict=True):
-        assert math.isclose(float(cells["train_loss"]), loss, rel_tol=5e-6)
-        assert math.isclose(float(cells["test_accuracy"]), accuracy, rel_tol=5e-6)
-        assert int(cells["osr_fallbacks"]) == fallbacks
+    path = tmp_path_factory.getbasetemp() / "history.csv"
+    path.write_text(history_csv(rows))
+    for read, written in zip(read_history(path, ""), rows, strict=True):
+        assert read.train_loss == pytest.approx(written.train_loss, rel=5e-6)
+        assert read.test_accuracy == pytest.approx(written.test_accuracy, rel=5e-6)
+        assert read.osr_fallbacks == written.osr_fallbacks
+        assert read.silent_layers == written.silent_layers
+    assert history_csv(read_history(path, "")) == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"history\.csv: not found: train it first"),
+        ("", "epoch: expected a column of this name"),
+        ("epoch,learning_rate\n1,0.1\n", "train_loss: expected a column of this name"),
+        (HEADER, "expected at least one row below the header"),
+        (HEADER + "1,0.1,2,10,2,10,0,,\n2,0.1,x,10,2,10,0,,\n", "line 3, train_loss: .* number"),
+        (HEADER + "1,0.1,nan,10,2,10,0,,\n", "line 2, train_loss: .* finite"),
+        (HEADER + "1,0.1,2,101,2,10,0,,\n", "line 2, train_accuracy: .* 100"),
+        (HEADER + "1,0.1,2\n", "line 2, train_accuracy"),
+        (HEADER + "9" * 200_000, "cannot be read: field larger"),
+        (b"\xff\0", "cannot be read: .*utf-8"),
+    ],
+)
+def test_a_damaged_file_is_refused(
+    tmp_path: Path, content: str | bytes | None, message: str
+) -> None:
+    path = tmp_path / "history.csv"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message):
+        read_history(path, "train it first")
 
 
 @given(st.lists(st.sampled_from([10.0, 20.0, 30.0]), min_size=1, max_size=8))

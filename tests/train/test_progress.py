@@ -9,7 +9,15 @@ from steadyspike.train import progress
 from steadyspike.train.history import EpochRow
 from steadyspike.train.progress import TrainingDisplay
 
-ROW = EpochRow(1, 0.1, 1.5, 40.0, 1.4, 43.21, 0)
+ROW = EpochRow(
+    epoch=1,
+    learning_rate=0.1,
+    train_loss=1.5,
+    train_accuracy=40.0,
+    test_loss=1.4,
+    test_accuracy=43.21,
+    osr_fallbacks=0,
+)
 
 
 class Clock:

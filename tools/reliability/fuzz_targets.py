@@ -3,7 +3,6 @@
 Where a reader checks a sum first, the bytes are given to what comes behind it.
 """
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,19 +204,10 @@ def _digests(folder: Path) -> Attempt:
 
 
 def _history(folder: Path) -> Attempt:
-    from steadyspike.errors import UserError
-    from steadyspike.evaluate.history import read_history
-    from steadyspike.report import records, sources
+    from steadyspike.train.history import read_history
 
-    report = _file(folder, "history.csv", lambda path: sources._read_rows(path, records.Epoch))
-    evaluation = _file(folder, "history.csv", lambda path: read_history(path, "train it"))
-
-    def both(content: bytes) -> None:
-        for read in (report, evaluation):
-            with contextlib.suppress(UserError):
-                read(content)
-
-    return _edited(both, seeds.history()[0], edited_csv)
+    read = _file(folder, "history.csv", lambda path: read_history(path, "train it"))
+    return _edited(read, seeds.history()[0], edited_csv)
 
 
 def _membranes(folder: Path) -> Attempt:

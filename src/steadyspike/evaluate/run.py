@@ -12,7 +12,6 @@ from steadyspike.data import Dataset
 from steadyspike.data.collate import training_clip
 from steadyspike.data.loading import batches
 from steadyspike.errors import UserError
-from steadyspike.evaluate.history import read_history
 from steadyspike.evaluate.membranes import Membranes
 from steadyspike.evaluate.memory import kept_for_backward
 from steadyspike.evaluate.operations import Operations
@@ -24,7 +23,7 @@ from steadyspike.snn.neuron import LIF
 from steadyspike.train.accuracy import Presentation, Score, evaluate
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
-from steadyspike.train.history import best_row
+from steadyspike.train.history import best_row, read_history
 from steadyspike.train.network import build_model
 from steadyspike.train.run import run_folders
 

@@ -1,39 +1,86 @@
-"""A row an epoch, with enough digits to compare and none that differ from run to run."""
+"""history.csv: one row an epoch, written and read by one schema."""
 
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from steadyspike.errors import UserError
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+#: Names of layers, separated by spaces in the file.
+Layers = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda cell: tuple(cell.split()) if isinstance(cell, str) else cell),
+]
 
 
-@dataclass(frozen=True)
-class EpochRow:
-    """What one epoch came to. Losses are means per image, accuracies in percent."""
+class EpochRow(BaseModel):
+    """The results of one epoch: losses are means per image, accuracies in percent."""
 
-    epoch: int  # from 1
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    epoch: Annotated[int, Field(ge=1)]
     learning_rate: float
     train_loss: float
-    train_accuracy: float
+    train_accuracy: Percent
     test_loss: float
-    test_accuracy: float
-    osr_fallbacks: int  # layers and steps in which OSR fell back to a step's own statistics
-    silent_layers: str = ""  # names of spiking layers that never fired in training, by spaces
-    exploding_layers: str = ""  # names of norms with a running variance out of proportion
+    test_accuracy: Percent
+    #: Layers and steps in which OSR fell back to the statistics of a single step.
+    osr_fallbacks: Annotated[int, Field(ge=0)]
+    #: Spiking layers without a single spike in the epoch's training.
+    silent_layers: Layers = ()
+    #: Norms whose running variance exploded.
+    exploding_layers: Layers = ()
+
+
+COLUMNS = tuple(EpochRow.model_fields)
 
 
 def history_csv(rows: Sequence[EpochRow]) -> str:
-    """history.csv: a header and a line an epoch."""
+    """The text of history.csv; floats have six digits."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(EpochRow)], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {
-                key: f"{value:.6g}" if isinstance(value, float) else value
-                for key, value in asdict(row).items()
-            }
-        )
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)
     return text.getvalue()
+
+
+def _cell(value: int | float | tuple[str, ...]) -> int | str:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def read_history(path: Path, remedy: str) -> list[EpochRow]:
+    """The rows of a history.csv, at least one.
+
+    Raises:
+        UserError: the file is missing (the message ends with ``remedy``) or malformed (it names
+            line and column).
+    """
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise UserError(f"{path}: {missing[0]}: expected a column of this name")
+        rows = []
+        for cells in reader:
+            rows.append(EpochRow.model_validate(cells))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found: {remedy}") from None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        column = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{path}: line {reader.line_num}, {column}: {problem['msg']}") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if not rows:
+        raise UserError(f"{path}: expected at least one row below the header")
+    return rows
 
 
 def best_row(rows: Sequence[EpochRow]) -> EpochRow:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -87,7 +86,7 @@ class Trainer:
             "batch": self.batch,
             "losses": self.losses,
             "correct": self.correct,
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [row.model_dump() for row in self.rows],
             "best": self.best,
             "digests": self.digests,
             "fired": self.watch.fired,
@@ -119,7 +118,7 @@ class Trainer:
         self.losses.copy_(state["losses"])
         self.correct.copy_(state["correct"])
         self.checked = self.batch
-        self.rows = [EpochRow(**row) for row in state["rows"]]
+        self.rows = [EpochRow.model_validate(row) for row in state["rows"]]
         self.best = state["best"]
         self.digests = state["digests"]
         self.watch.begin(state["fired"])
@@ -282,8 +281,8 @@ class Trainer:
             test_loss=score.loss,
             test_accuracy=score.accuracy,
             osr_fallbacks=fallbacks - sum(row.osr_fallbacks for row in self.rows),
-            silent_layers=" ".join(silent),
-            exploding_layers=" ".join(exploding(self.model)),
+            silent_layers=tuple(silent),
+            exploding_layers=tuple(exploding(self.model)),
         )
         self.rows.append(row)
         if best_row(self.rows) is row:
