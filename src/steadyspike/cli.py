@@ -1,4 +1,4 @@
-"""The command `steadyspike`: its options, and how it ends."""
+"""The command `steadyspike`: its arguments and its exit statuses."""
 
 import argparse
 import os
@@ -17,39 +17,38 @@ NETWORKS = ("vggsnn", "resnet19", "sew_resnet34", "nf_resnet34")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one subcommand and exit: 0, 1 for a check that failed, 2 for a user's mistake."""
-    # Closed by who started this, as some queues do: then nobody is told, and all else goes on.
-    sys.stdout, sys.stderr = sys.stdout or _nobody(), sys.stderr or _nobody()
+    """Run one subcommand and exit: 0, 1 for a failed check, 2 for a user's mistake."""
+    # Python sets these to None where the parent closed them, as some queues do.
+    sys.stdout, sys.stderr = sys.stdout or _devnull(), sys.stderr or _devnull()
     options = parser().parse_args(arguments)
     try:
         sys.exit(options.run(options) or 0)
     except UserError as error:
-        _tell(str(error))
+        _report(str(error))
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output left, as `head` does; there is nobody to tell.
+        # The reader of the output has closed it, as `head` does.
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
-        # What no check foresees: a folder that may not be written, a broken disk.
-        _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        # For example a folder that may not be written, or a broken disk.
+        _report(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        _tell("not enough memory: smaller model.widths, training.batch or training.chunk need less")
+        _report("not enough memory: lower model.widths, training.batch or training.chunk")
         sys.exit(2)
 
 
-def _nobody() -> TextIO:
+def _devnull() -> TextIO:
     return Path(os.devnull).open("w")
 
 
-def _tell(message: str) -> None:
-    """One line on standard error, whatever was quoted in it."""
-    # A name from a hostile file may hold what a terminal obeys.
+def _report(message: str) -> None:
+    """One line on standard error, without control characters that a quoted file may contain."""
     line = "".join(letter if letter.isprintable() else " " for letter in message)
     notify(f"steadyspike: {line}")
 
@@ -63,68 +62,86 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--version", action="version", version=f"steadyspike {__version__}")
     subcommands = command.add_subparsers(required=True, metavar="COMMAND")
 
-    doctor = _add(subcommands, commands.doctor, "look at what training finds on this machine")
-    doctor.add_argument("--params", type=Path, default=Path("params.yaml"))
+    doctor = _add(subcommands, commands.doctor, "check what training needs on this machine")
+    _add_params(doctor)
     form = doctor.add_mutually_exclusive_group()
-    form.add_argument("--brief", action="store_true", help="three lines for a log, at once")
-    form.add_argument("--json", action="store_true", help="the same facts for programs")
+    form.add_argument(
+        "--brief", action="store_true", help="print three lines, for a log, without loading torch"
+    )
+    form.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument(
         "--strict", action="store_true", help="exit with 1 if an experiment cannot be trained here"
     )
 
-    fetch = _add(subcommands, commands.fetch, "download a data set, or check it if it is there")
-    fetch.add_argument("dataset", metavar="NAME", help="for example fashion_mnist, embedded")
-    fetch.add_argument("--manifest", type=Path, help="also write its sums and counts to this file")
+    fetch = _add(subcommands, commands.fetch, "download a data set, or check the one that is here")
+    fetch.add_argument(
+        "dataset", metavar="NAME", help="the data set, for example fashion_mnist or cifar10"
+    )
+    fetch.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="also write its checksums and counts here"
+    )
 
     train = _add(subcommands, commands.train, "train an experiment, or finish an interrupted run")
-    train.add_argument("experiment", metavar="EXPERIMENT")
+    train.add_argument("experiment", metavar="EXPERIMENT", help="its name in params.yaml")
     train.add_argument(
         "--stop-after",
         type=_duration,
         metavar="TIME",
-        help="write a checkpoint and exit with 143 after, for example, 50m or 1h30m",
+        help="write a checkpoint and exit with 143 after this time, for example 50m or 1h30m",
     )
     train.add_argument(
         "--checkpoint-every",
         type=_duration,
         default="5m",
         metavar="TIME",
-        help="also write one this often within an epoch; 0s: after every batch (default: 5m)",
+        help="write a checkpoint this often within an epoch; 0s: after every batch (default: 5m)",
     )
-    _add_folders(train)
+    _add_params(train)
+    _add_runs(train)
 
-    # With no character that begins an option, all that follows is torchrun's.
+    # All that follows `launch` is for torchrun's parser: no argument starts with this prefix.
     summary = "train in several processes, on one machine or many"
     launch = subcommands.add_parser("launch", help=summary, prefix_chars="\0", add_help=False)
     launch.set_defaults(run=commands.launch)
-    launch.add_argument("arguments", nargs="*")
+    launch.add_argument("arguments", nargs="*", help="options of torchrun, then train EXPERIMENT")
 
     evaluate = _add(subcommands, commands.evaluate, "measure a trained experiment")
     chosen = evaluate.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("experiment", metavar="EXPERIMENT", nargs="?")
+    chosen.add_argument(
+        "experiment", metavar="EXPERIMENT", nargs="?", help="its name in params.yaml"
+    )
     chosen.add_argument(
         "--memory",
         nargs=2,
         metavar=("ONLINE", "BPTT"),
-        help="count the bytes kept for backward at T 2 to 30 by these two experiments",
+        help="instead count the bytes that these two experiments keep for the backward pass, "
+        "for T from 2 to 30",
     )
     evaluate.add_argument(
         "--threshold",
         choices=("live", "fixed"),
-        help="only print the accuracy with OTS's thresholds of the batch, or the learned ones",
+        help="only print the accuracy with OTS's thresholds computed from each batch (live) or "
+        "those learned in training (fixed)",
     )
-    evaluate.add_argument("--batch", type=_positive, help="only print the accuracy at this batch")
+    evaluate.add_argument(
+        "--batch", type=_positive, metavar="N", help="only print the accuracy at this batch size"
+    )
     evaluate.add_argument(
         "--weights", type=Path, metavar="FILE", help="only print the accuracy of these weights"
     )
-    _add_folders(evaluate)
+    _add_params(evaluate)
+    _add_runs(evaluate)
 
     released = _add(
-        subcommands, commands.import_released, "convert a checkpoint of the released code"
+        subcommands, commands.import_released, "convert a checkpoint of the paper's released code"
     )
-    released.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    released.add_argument("--model", required=True, choices=NETWORKS)
-    released.add_argument("--out", required=True, type=Path, metavar="FILE", help="safetensors")
+    released.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="the file that its training wrote"
+    )
+    released.add_argument("--model", required=True, choices=NETWORKS, help="its network")
+    released.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="the safetensors file to write"
+    )
 
     report = _add(subcommands, commands.report, "write every table and figure")
     report.add_argument(
@@ -132,26 +149,42 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="of the pipeline in this folder (default: .)",
+        help="report on the pipeline in this folder (default: .)",
     )
     report.add_argument(
-        "--paper", action="store_true", help="the paper's, of whatever pipelines/ has run"
+        "--paper",
+        action="store_true",
+        help="report on the paper's tables and figures, from all that was run in pipelines/",
     )
     report.add_argument(
-        "--list", action="store_true", help="only print each of the paper's cells and its command"
+        "--list", action="store_true", help="only print each cell of the paper and its command"
     )
     report.add_argument(
-        "--out", type=Path, metavar="DIR", help="(default: reports, in that folder)"
+        "--out", type=Path, metavar="DIR", help="the folder to write (default: the pipeline's own)"
     )
 
     bench = _add(subcommands, commands.bench, "measure speed and memory of the training step")
     add_options(bench)
 
-    verify = _add(subcommands, commands.verify, "train the first batches again, compare every bit")
-    verify.add_argument("experiments", metavar="EXPERIMENT", nargs="*", help="(default: all)")
-    verify.add_argument("--params", type=Path, default=Path("params.yaml"))
-    verify.add_argument("--digests", type=Path, default=Path("reports/digests.json"))
-    verify.add_argument("--batches", type=_positive, help="at most so many (default: all recorded)")
+    verify = _add(
+        subcommands,
+        commands.verify,
+        "train the first batches again and compare every weight with the recorded ones",
+    )
+    verify.add_argument(
+        "experiments", metavar="EXPERIMENT", nargs="*", help="their names (default: all)"
+    )
+    _add_params(verify)
+    verify.add_argument(
+        "--digests",
+        type=Path,
+        default=Path("reports/digests.json"),
+        metavar="FILE",
+        help="the recorded hashes (default: reports/digests.json)",
+    )
+    verify.add_argument(
+        "--batches", type=_positive, metavar="N", help="compare at most N (default: all recorded)"
+    )
     return command
 
 
@@ -166,9 +199,24 @@ def _add(
     return subcommand
 
 
-def _add_folders(subcommand: argparse.ArgumentParser) -> None:
-    subcommand.add_argument("--params", type=Path, default=Path("params.yaml"))
-    subcommand.add_argument("--runs", type=Path, default=Path("runs"), help="(default: runs)")
+def _add_params(subcommand: argparse.ArgumentParser) -> None:
+    subcommand.add_argument(
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        metavar="FILE",
+        help="the file that defines the experiments (default: params.yaml)",
+    )
+
+
+def _add_runs(subcommand: argparse.ArgumentParser) -> None:
+    subcommand.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="the folder that holds a folder for each experiment's results (default: runs)",
+    )
 
 
 def _positive(text: str) -> int:
@@ -178,7 +226,7 @@ def _positive(text: str) -> int:
     return number
 
 
-_positive.__name__ = "positive integer"  # as argparse's message calls it
+_positive.__name__ = "positive integer"  # for argparse's message
 
 
 def _duration(text: str) -> float:
@@ -189,4 +237,4 @@ def _duration(text: str) -> float:
     return float((hours * 60 + minutes) * 60 + seconds)
 
 
-_duration.__name__ = "time such as 50m, 1h30m or 90s"  # as argparse's message calls it
+_duration.__name__ = "time such as 50m, 1h30m or 90s"  # for argparse's message

@@ -1,4 +1,4 @@
-"""What each subcommand does with its options. Everything heavy is imported by who needs it."""
+"""What each subcommand does. Rooms are imported inside, so that `--help` loads none of them."""
 
 import argparse
 import time
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _prepare() -> None:
-    """Pin everything that decides bits, before and after torch loads."""
+    """Set all that decides bits, before torch is loaded and after."""
     pin_cpu()
     keep_freed_memory()
     from steadyspike.train.determinism import make_deterministic
@@ -24,7 +24,7 @@ def _prepare() -> None:
 
 
 def _load(options: argparse.Namespace, experiment: "Experiment") -> "Dataset":
-    """The experiment's data set; an unknown name is told where it stands."""
+    """The experiment's data set; UserError names the key of an unknown one."""
     from steadyspike import data
 
     if experiment.dataset.name not in data.NAMES:
@@ -36,16 +36,14 @@ def _load(options: argparse.Namespace, experiment: "Experiment") -> "Dataset":
 
 
 def doctor(options: argparse.Namespace) -> int:
-    if options.brief and options.strict:
-        raise UserError("--strict: expected without --brief, which looks at less")
-    if options.brief:
-        from steadyspike.doctor.brief import brief
+    from steadyspike.doctor import brief, doctor
 
+    if options.brief and options.strict:
+        raise UserError("--strict: expected without --brief, which checks less")
+    if options.brief:
         print("\n".join(brief()))
         return 0
-    from steadyspike.doctor import doctor
-
-    return doctor(options.params, json=options.json, strict=options.strict)
+    return doctor(options.params, as_json=options.json, strict=options.strict)
 
 
 def fetch(options: argparse.Namespace) -> None:
@@ -60,7 +58,7 @@ def fetch(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace) -> int | None:
-    # A queue's clock runs while torch is imported.
+    # Started before torch is imported: a queue's time limit includes that.
     deadline = None if options.stop_after is None else time.monotonic() + options.stop_after
     from steadyspike.train.config import load_experiment
 
@@ -157,10 +155,8 @@ def verify(options: argparse.Namespace) -> int:
     for experiment in experiments:
         verdict = verify(experiment, _load(options, experiment), options.digests, options.batches)
         if verdict.difference is None:
-            print(
-                f"{experiment.name}: equal, {verdict.tensors} tensors after batches "
-                f"{', '.join(map(str, verdict.batches))}"
-            )
+            batches = ", ".join(map(str, verdict.batches))
+            print(f"{experiment.name}: equal, {verdict.tensors} tensors after batches {batches}")
         else:
             differing += 1
             print(f"{experiment.name}: DIFFERS: {verdict.difference}")

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
-PAGE = (REPOSITORY / "docs/docker.md").read_text()
 
 
 def services(name: str) -> dict[str, dict[str, Any]]:
@@ -84,43 +83,3 @@ def test_machines_of_a_cluster_meet_and_come_back() -> None:
         # A second signal, from whoever, would interrupt the checkpoint.
         assert service["environment"]["TINI_KILL_PROCESS_GROUP"] == 0
         assert service["stop_signal"] == "SIGTERM"
-
-
-def test_the_page_shows_every_service_file_and_variable() -> None:
-    for name in (*SERVICES, *(set(CLUSTER) - {"data"})):
-        assert re.search(rf"docker compose (up|run --rm) {name}\b", PAGE), name
-    for file in ("gpu", "data", "cluster", "cluster-gpu"):
-        assert f"docker/{file}.yaml" in PAGE
-    asked = re.findall(
-        r"\$\{([A-Z_]+)",
-        "".join(
-            path.read_text()
-            for path in [REPOSITORY / "compose.yaml", *(REPOSITORY / "docker").glob("*.yaml")]
-        ),
-    )
-    set_otherwise = {"COMPOSE_PROJECT_NAME", "STEADYSPIKE_IMAGE"}
-    assert not {name for name in set(asked) - set_otherwise if name not in PAGE}
-
-
-def test_the_page_quotes_what_is_said() -> None:
-    """Of the messages in its table, those that this repository writes itself."""
-    said = "".join(
-        re.sub(r"\\\n\s*", "", path.read_text())
-        for path in [
-            REPOSITORY / "docker/entrypoint.sh",
-            REPOSITORY / "tools/train.sh",
-            *(REPOSITORY / "src/steadyspike").glob("*.py"),
-            *(REPOSITORY / "src/steadyspike/doctor").glob("*.py"),
-        ]
-    )
-    said = re.sub(r'"\s+f?"', "", said)
-    for quote in (
-        "container: this checkout belongs to user ",
-        "container: this checkout is read-only",
-        ": expected a folder with a dvc.yaml",
-        "machines did not meet there in time",
-        "; this container was given no GPU)",
-        "to use one in the container: COMPOSE_FILE=compose.yaml:docker/gpu.yaml",
-    ):
-        assert quote in said, quote
-        assert quote in PAGE, quote

@@ -1,0 +1,351 @@
+"""`steadyspike doctor`: what training needs of this machine and this checkout, and what is missing.
+
+Each check runs on its own: whatever fails in one of them, the others still report.
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from steadyspike import __version__, pins
+from steadyspike.errors import UserError
+
+# Named here so that tests can point them elsewhere.
+PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``advice`` is the remedy, empty where all is well.
+
+    A ``problem`` would stop an experiment of the params.yaml at hand.
+    """
+
+    topic: str
+    found: str
+    advice: str = ""
+    problem: bool = False
+
+    @property
+    def state(self) -> str:
+        return "problem" if self.problem else "note" if self.advice else "ok"
+
+
+def doctor(params: Path, *, as_json: bool = False, strict: bool = False) -> int:
+    """Print every finding; 1 if ``strict`` and there is a problem, else 0.
+
+    Call it before torch is imported, so that torch loads pinned as in training.
+    """
+    findings = examine(params)
+    if as_json:
+        content = [vars(finding) | {"state": finding.state} for finding in findings]
+        print(json.dumps({"findings": content}, indent=2))
+    else:
+        width = max(len(finding.topic) for finding in findings)
+        for finding in findings:
+            print(f"{finding.state:8} {finding.topic:{width}}  {finding.found}")
+            if finding.advice:
+                print(f"{'':{width + 9}}  -> {finding.advice}")
+    return int(strict and any(finding.problem for finding in findings))
+
+
+def examine(params: Path) -> list[Finding]:
+    """Every finding, in the order of the report."""
+    driver = query_driver()
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "steadyspike": versions,
+        "GPU": lambda: gpus(driver),
+        "torch": lambda: torch_and_gpus(driver),
+        "CPU": cpu,
+        "kernels": lambda: kernels(driver),
+        "memory": memory,
+        "disk": disk,
+        "experiments": lambda: experiments(params),
+    }
+    findings: list[Finding] = []
+    for topic, check in checks.items():
+        try:
+            findings += check()
+        except Exception as error:
+            advice = "see the other lines"
+            findings.append(Finding(topic, f"could not be checked: {_reason(error)}", advice))
+    return findings
+
+
+def brief() -> Iterator[str]:
+    """Three lines for the start of a container's log: GPU, CPU, data. Loads no torch."""
+    for topic, check in (("GPU", gpus), ("CPU", cpu), ("data", data_here)):
+        try:
+            for finding in check():
+                yield "; ".join(filter(None, (f"{topic}: {finding.found}", finding.advice)))
+        except Exception as error:
+            yield f"{topic}: could not be checked: {_reason(error)}"
+
+
+def versions() -> Iterator[Finding]:
+    """This package, Python, DVC, the commit, and whether results differ from the committed ones."""
+    found = f"{__version__}, Python {platform.python_version()}"
+    try:
+        found += f", DVC {metadata.version('dvc')}"
+    except metadata.PackageNotFoundError:
+        found += ", no DVC (`steadyspike train` works without it)"
+    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(git, capture_output=True, text=True, timeout=20)
+    if commit.returncode:
+        said = commit.stderr.strip().splitlines()
+        # Git's own remedy, if it gives one, is its last line.
+        advice = said[-1].strip() if len(said) > 1 else "run this in the checkout"
+        yield Finding("steadyspike", f"{found}, commit unknown: {said[0]}", advice)
+        return
+    found += f", commit {commit.stdout.strip()}"
+    same = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "dvc.lock"], timeout=20)
+    advice = "`git diff dvc.lock` shows which results differ from the commit's"
+    yield Finding("steadyspike", found, advice if same.returncode else "")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The NVIDIA driver and a description of each GPU, or the ``error`` of asking it."""
+
+    version: str = ""
+    cuda: int = 0  # the newest CUDA it can run: 13020 for 13.2
+    gpus: tuple[str, ...] = ()
+    error: str = ""
+
+    def __str__(self) -> str:
+        return f"driver {self.version}, for CUDA up to {self.cuda // 1000}.{self.cuda % 1000 // 10}"
+
+
+def query_driver() -> Driver:
+    """What NVML reports, regardless of CUDA_VISIBLE_DEVICES. Raises nothing."""
+    try:
+        import pynvml  # type: ignore[import-untyped]
+
+        pynvml.nvmlInit()
+        return Driver(
+            pynvml.nvmlSystemGetDriverVersion(),
+            pynvml.nvmlSystemGetCudaDriverVersion_v2(),
+            tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())),
+        )
+    except Exception as error:  # no package, no driver, or a broken one
+        return Driver(error=_reason(error))
+
+
+def _gpu(pynvml: Any, index: int) -> str:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    name: str = pynvml.nvmlDeviceGetName(handle)
+    try:
+        usage = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    except pynvml.NVMLError:  # where CPU and GPU share their memory
+        return name
+    return f"{name} ({_size(usage.free)} of {_size(usage.total)} free)"
+
+
+def gpus(driver: Driver | None = None) -> Iterator[Finding]:
+    """The GPUs, or the reason that there are none, and the remedy."""
+    driver = driver or query_driver()
+    if driver.gpus:
+        yield Finding("GPU", f"{', '.join(driver.gpus)}; {driver}")
+        return
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    in_container = in_pod or any(mark.exists() for mark in CONTAINER_MARKS)
+    loaded = (PROC / "driver/nvidia/version").exists()  # containers see that of their host
+    found = "none found, training runs on the CPU"
+    advice = "to use one by NVIDIA, install its driver"
+    if loaded and not in_container:
+        found += f" (the driver is loaded but shows none: {driver.error or 'no error'})"
+        advice = "restart after an update of the driver, or install it again"
+    elif loaded:
+        found += " (the host has a driver, but this container was given no GPU)"
+    if in_pod:
+        advice = "to use one: nvidia.com/gpu in docker/kubernetes.yaml"
+    elif in_container:
+        advice = "to use one: COMPOSE_FILE=compose.yaml:docker/gpu.yaml"
+    yield Finding("GPU", found, advice)
+
+
+def torch_and_gpus(driver: Driver) -> Iterator[Finding]:
+    """The system, torch as training sets it up, and whether it computes on each GPU."""
+    if "torch" not in sys.modules:
+        pins.pin_cpu()
+    try:
+        import torch
+        from torch.utils import collect_env
+    except Exception as error:
+        yield Finding("torch", f"cannot be imported: {_reason(error)}", "make setup", problem=True)
+        return
+    compiler = collect_env.get_gcc_version(collect_env.run) or "none"
+    yield Finding("system", f"{collect_env.get_os(collect_env.run)}, gcc {compiler}")
+    found = f"{torch.__version__}, {torch.get_num_threads()} threads, "
+    found += torch.backends.cpu.get_cpu_capability()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    advice = ""
+    if driver.gpus and not count:
+        warned = [str(warning.message).splitlines()[0] for warning in caught]
+        why, advice = why_torch_sees_none(driver, torch.version.cuda, warned)
+        found += f"; sees no GPU: {why}"
+    for index in range(count):
+        try:
+            torch.ones(8, device=f"cuda:{index}").sum().item()
+            found += f"; computes on GPU {index}"
+        except Exception as error:
+            found += f"; GPU {index} does not compute: {_reason(error)}"
+            advice = "stop what else uses it (nvidia-smi), or hide it with CUDA_VISIBLE_DEVICES"
+    yield Finding("torch", found, advice)
+
+
+def why_torch_sees_none(
+    driver: Driver, built_for: str | None, warned: list[str]
+) -> tuple[str, str]:
+    """The reason that torch, ``built_for`` this CUDA, sees no GPU of the driver; and the remedy."""
+    if built_for is None:
+        return "it was built without CUDA", "make setup installs one built with CUDA"
+    needed = int(built_for.split(".")[0])
+    if driver.cuda // 1000 < needed:
+        return str(driver), f"install a driver for CUDA {needed}"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and not warned:  # torch hides them without a warning
+        found = f"CUDA_VISIBLE_DEVICES is {visible!r}"
+        return found, f"unset it, or name some of 0 to {len(driver.gpus) - 1}"
+    return (warned or ["torch gives no reason"])[0], "see nvidia-smi"
+
+
+def cpu() -> Iterator[Finding]:
+    """The processor, the cores this process may use, and AVX2, on which the committed bits rest."""
+    cpuinfo = PROC / "cpuinfo"
+    model = pins.first_core(cpuinfo).get("model name") or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    avx2 = pins.has_avx2(cpuinfo)
+    advice = "" if avx2 else "training works, but its bits differ from the committed results"
+    yield Finding("CPU", f"{model}, {cores} cores, {'AVX2' if avx2 else 'no AVX2'}", advice)
+
+
+def kernels(driver: Driver) -> Iterator[Finding]:
+    """Whether the CPU kernels compile, and whether Triton, for GPUs, finds Python's headers."""
+    from steadyspike.kernels import SWITCH
+    from steadyspike.kernels.cpu import build
+
+    found, advice = "compiled", ""
+    slower = "training works, but slower, and its bits differ from the committed results"
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if os.environ.get(SWITCH) == "off":
+        found, advice = f"{SWITCH}=off", f"{slower}; unset it"
+    else:
+        try:
+            for bfloat16 in (False, True):
+                build.library(bfloat16)
+        except build.NoCompiler as error:
+            found = _reason(error)
+            advice = f"{slower}; on Debian and Ubuntu, install gcc and libc6-dev"
+    if driver.gpus and not headers.is_file():
+        found += "; Triton needs Python.h, which is missing"
+        advice = "on Debian and Ubuntu, install python3-dev"
+    yield Finding("kernels", found, advice)
+
+
+def memory() -> Iterator[Finding]:
+    """Free memory, a container's limit, and the shared memory that loading images needs."""
+    kib = dict(re.findall(r"(?m)^(\w+): +(\d+)", (PROC / "meminfo").read_text()))
+    found = f"{_size(int(kib['MemAvailable']) << 10)} of {_size(int(kib['MemTotal']) << 10)} free"
+    if MEMORY_LIMIT.is_file() and (limit := MEMORY_LIMIT.read_text().strip()).isdecimal():
+        found += f", limited to {_size(int(limit))} in this container"
+    yield Finding("memory", found)
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+    advice = "if loading images fails: --shm-size, shm_size, or a lower STEADYSPIKE_WORKERS"
+    yield Finding("shared memory", f"{_size(free)} free", advice if free < GIB else "")
+
+
+def disk() -> Iterator[Finding]:
+    """Space and permission where runs are written and where fetched data lie."""
+    for topic, folder in (("runs", Path("runs")), ("datasets", _data_root())):
+        place = folder.absolute()
+        while not place.exists():
+            place = place.parent
+        if os.access(place, os.W_OK | os.X_OK):
+            free = shutil.disk_usage(place).free
+            advice = "make room: a run keeps weights and a checkpoint, and DVC copies of them"
+            yield Finding(topic, f"{place}: {_size(free)} free", advice if free < GIB else "")
+        else:
+            found = f"user {os.geteuid()} cannot write to {place} of user {place.stat().st_uid}"
+            advice = "change its owner, run as its owner, or mount it writable"
+            yield Finding(topic, found, advice, problem=topic == "runs")
+
+
+def experiments(params: Path) -> Iterator[Finding]:
+    """Whether ``params`` holds valid experiments, and their devices and data sets are here."""
+    import torch
+
+    from steadyspike.train.config import load_experiments
+
+    try:
+        known = list(load_experiments(params).values())
+    except UserError as error:
+        advice = "" if params.exists() else "run this in the checkout, or name a file with --params"
+        yield Finding("experiments", str(error), advice, problem=True)
+        return
+    yield Finding("experiments", f"{len(known)} in {params}")
+    on_gpu = [experiment.name for experiment in known if experiment.device == "cuda"]
+    if on_gpu and not torch.cuda.is_available():
+        found = f"{', '.join(on_gpu)}: cuda in {params}, but torch finds no GPU"
+        yield Finding("device", found, "device: cpu works too, slowly", problem=True)
+    yield from map(_data_set, sorted({experiment.dataset.name for experiment in known}))
+    yield from data_here()
+
+
+def _data_set(name: str) -> Finding:
+    """Whether a data set that an experiment needs is here."""
+    from steadyspike import data
+
+    topic, manifest = f"data {name}", _data_root() / f"{name}.manifest.json"
+    if name not in data.NAMES:
+        found, advice = "no such data set", f"expected one of {', '.join(data.NAMES)}"
+        return Finding(topic, found, advice, problem=True)
+    if name == "embedded":
+        try:
+            data.manifest_of(name)  # small enough to check every file
+        except UserError as error:
+            return Finding(topic, str(error), "dvc pull data.dvc", problem=True)
+    elif not manifest.is_file():  # `fetch` writes it once every file has been checked
+        there = manifest.with_name(name).is_dir()
+        found = "here, not checked" if there else "missing"
+        return Finding(topic, found, f"steadyspike fetch {name}", problem=not there)
+    return Finding(topic, "here, checked")
+
+
+def data_here() -> Iterator[Finding]:
+    """What is here of the embedded data and of fetched ones. Loads no torch."""
+    embedded = "here" if Path("data/manifest.json").is_file() else "missing (dvc pull data.dvc)"
+    fetched = sorted(path.name.split(".")[0] for path in _data_root().glob("*.manifest.json"))
+    others = ", ".join(fetched) or "nothing yet (steadyspike fetch NAME)"
+    yield Finding("data", f"embedded images {embedded}; {_data_root()}/ holds {others}")
+
+
+def _data_root() -> Path:
+    # As steadyspike.data decides, which would load torch.
+    return Path(os.environ.get("STEADYSPIKE_DATA") or "datasets")
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error's message, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _size(count: int) -> str:
+    """Bytes in a readable unit."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count >> 20} MiB"
