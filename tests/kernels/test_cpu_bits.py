@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels.cases import laid_out, using
 from steadyspike.kernels import cpu
-from steadyspike.kernels.cpu import build
+from steadyspike.kernels.cpu import build, operations
 
 
 def everything(threads: int) -> list[Tensor]:
@@ -59,13 +59,13 @@ def test_the_same_bits_by_any_compilation(
     subprocess.run(
         ["cc", *own, *flags, "-shared", str(build.SOURCE), "-o", str(path), "-lm"], check=True
     )
-    cpu._functions.cache_clear()
-    monkeypatch.setattr(cpu, "library", lambda _: ctypes.CDLL(str(path)))
+    operations._functions.cache_clear()
+    monkeypatch.setattr(operations, "library", lambda _: ctypes.CDLL(str(path)))
     try:
         for a, b in zip(expected, everything(1), strict=True):
             assert torch.equal(a, b)
     finally:
-        cpu._functions.cache_clear()
+        operations._functions.cache_clear()
 
 
 def test_torchs_own_threads_do_the_work() -> None:

@@ -66,7 +66,7 @@ def test_a_block_normalizes_the_sum_of_branch_and_shortcut() -> None:
     spikes = (clip() > 0).double()[:, :, :1].expand(-1, -1, 4, -1, -1)
     for block in (identity, downsampling):
         seen: dict[str, Tensor] = {}
-        block.norm.register_forward_pre_hook(lambda _, args, seen=seen: seen.update(sum=args[0]))
+        block.neuron.register_forward_pre_hook(lambda _, args, seen=seen: seen.update(sum=args[0]))
         block.conv.register_forward_hook(lambda _, args, out, seen=seen: seen.update(conv=out))
         out = block(spikes)
         shortcut = spikes if block is identity else block.shortcut(spikes)

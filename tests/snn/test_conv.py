@@ -21,7 +21,7 @@ def grads(x: Tensor, conv: nn.Conv2d, y: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("levels", "bias"), [(1, True), (4, False), (16, True)])
 def test_bytes_lose_nothing(levels: int, bias: bool, stride: int, layout: Any) -> None:
-    assert kernels.backend(torch.empty(0)) is not None, "a C compiler is needed here"
+    assert kernels.backend(torch.empty(0)) is not kernels.reference, "a C compiler is needed here"
     conv = nn.Conv2d(3, 5, 3, stride, padding=1, bias=bias).to(memory_format=layout)
     flat = (
         torch.randint(levels + 1, (6, 3, 7, 5)).float().div(levels).contiguous(memory_format=layout)

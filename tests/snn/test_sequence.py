@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import steadyspike
 from steadyspike import sequence
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.norm import OSR, LinearNorm, PerStepBatchNorm
@@ -50,11 +49,6 @@ LONE = {
     "model": Branches,
 }
 each_module = pytest.mark.parametrize("make", LONE.values(), ids=LONE.keys())
-
-
-def test_is_the_packages_own_name() -> None:
-    assert steadyspike.snn.sequence is sequence
-    assert callable(sequence)
 
 
 # --- errors ---

@@ -135,4 +135,8 @@ def one_batch(setting: Setting) -> Dataset:
 def kernels_in_use(device: str) -> str:
     """Which kernels a float32 layer on this device runs on: a backend's name, or plain torch."""
     backend = kernels.backend(torch.zeros(1, device=device))
-    return "plain torch" if backend is None else f"{backend.__name__.rpartition('.')[2]} kernels"
+    return (
+        "plain torch"
+        if backend is kernels.reference
+        else f"{backend.__name__.rpartition('.')[2]} kernels"
+    )

@@ -25,7 +25,7 @@ class KeptBytes:
 
     @property
     def total(self) -> int:
-        states = [neuron.charged[0] for neuron in self._neurons]
+        states = [neuron.state.u for neuron in self._neurons]
         shared = sum(
             state.nbytes
             for state in states

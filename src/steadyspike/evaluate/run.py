@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from steadyspike import kernels
 from steadyspike.data import Dataset
 from steadyspike.data.collate import training_clip
 from steadyspike.data.loading import batches
@@ -53,9 +54,14 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
         check_weights(run, run_folder, weights)
         rates, membranes = FiringRates(model, how.steps), Membranes(model, how.steps)
         operations = Operations(model, how.steps)
-        # As training scored it, and once more by modules that can be watched one by one.
+        # As training scored it, and once more in plain torch, layer by layer, to look inside.
         score = evaluate(model, dataset, how)
-        with rates.counted(), membranes.observed(), operations.counted(len(dataset.test)):
+        with (
+            kernels.disabled(),
+            rates.counted(),
+            membranes.observed(),
+            operations.counted(len(dataset.test)),
+        ):
             evaluate(model, dataset, replace(how, still=False))
         best = best_row(history)
         seeds[run.seed] = {

@@ -38,22 +38,23 @@ import torch
 from torch import Tensor
 
 from steadyspike.console import notify
+from steadyspike.kernels import reference
 
 SWITCH = "STEADYSPIKE_KERNELS"  # "off" for plain torch everywhere
 
 _disabled = False
 
 
-def backend(x: Tensor) -> ModuleType | None:
-    """The kernels for a tensor's type and device; None where only plain torch serves."""
+def backend(x: Tensor) -> ModuleType:
+    """The kernels for a tensor's type and device: fused ones, or the `reference`."""
     if _disabled or x.dtype not in (torch.float32, torch.bfloat16):
-        return None
+        return reference
     return _of_device(x.device.type)
 
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Within the body plain torch does everything, to compare with."""
+    """Within the body the `reference` does everything, to compare with."""
     global _disabled
     before, _disabled = _disabled, True
     try:
@@ -63,9 +64,9 @@ def disabled() -> Iterator[None]:
 
 
 @cache
-def _of_device(device: str) -> ModuleType | None:
+def _of_device(device: str) -> ModuleType:
     if os.environ.get(SWITCH) == "off":
-        return None
+        return reference
     if device == "cpu":
         from steadyspike.kernels import cpu
         from steadyspike.kernels.cpu import build
@@ -78,12 +79,12 @@ def _of_device(device: str) -> ModuleType | None:
                 f"steadyspike: note: no fused kernels: {error}; training is slower and rounds "
                 "otherwise. Debian and Ubuntu: install gcc and libc6-dev"
             )
-            return None
+            return reference
         return cpu
     if device == "cuda":
         try:
             from steadyspike.kernels import cuda
         except ImportError:  # no Triton
-            return None
+            return reference
         return cuda
-    return None
+    return reference

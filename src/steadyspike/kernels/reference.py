@@ -1,4 +1,4 @@
-"""The kernels in plain torch, for any device and type: what the others are tested against."""
+"""The kernels in plain torch, for any device and type; the others are tested against it."""
 
 import math
 from typing import Any
@@ -12,12 +12,17 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _along(per_channel: Tensor, x: Tensor) -> Tensor:
-    """(K, C) to broadcast along (K, N, C, ...)."""
-    return per_channel.reshape(*per_channel.shape[:-1], 1, -1, *[1] * (x.dim() - 3))
+    """(K, C) or (C,) to broadcast along (K, N, C, ...)."""
+    return per_channel.reshape(-1, 1, x.shape[2], *[1] * (x.dim() - 3))
 
 
 def _over(x: Tensor) -> list[int]:
     return [dim for dim in range(x.dim()) if dim not in (0, 2)]
+
+
+def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """``scale x + shift`` of ``x`` (K, N, C, ...), with scale and shift (K, C) or (C,)."""
+    return torch.addcmul(_along(shift, x), x, _along(scale, x))
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,13 +46,10 @@ def charge(
     spikes: Tensor | None = None,
     fire_at: float | None = None,
 ) -> Tensor | None:
-    u = _wide(x)
-    if scale is not None and shift is not None:
-        places = (1, -1, *[1] * (x.dim() - 2))
-        u = u * scale.view(places) + shift.view(places)
+    u = _wide(x) if scale is None or shift is None else affine(x[None], scale, shift)[0]
     if before is not None and threshold is not None:
         after = torch.zeros_like(before) if zero_reset else before - threshold
-        u = u + leak * torch.where(before >= threshold, after, before)
+        u = torch.add(u, torch.where(before >= threshold, after, before), alpha=leak)
     out.copy_(u)
     if spikes is not None and fire_at is not None:
         spikes.copy_(out >= fire_at)
@@ -61,8 +63,8 @@ def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
     out.copy_(u >= threshold)
 
 
-def _surrogate(grad: Tensor, u: Tensor | None, thresholds: Tensor, slope: float) -> Tensor:
-    if u is None:
+def _surrogate(grad: Tensor, u: Tensor | None, thresholds: Tensor | None, slope: float) -> Tensor:
+    if u is None or thresholds is None:
         return _wide(grad)
     sigma = torch.sigmoid(slope * (u - thresholds.reshape(-1, *[1] * (u.dim() - 1))))
     return _wide(grad) * (slope * sigma * (1 - sigma))
@@ -71,7 +73,7 @@ def _surrogate(grad: Tensor, u: Tensor | None, thresholds: Tensor, slope: float)
 def grad_sums(
     grad: Tensor,
     u: Tensor | None,
-    thresholds: Tensor,
+    thresholds: Tensor | None,
     slope: float,
     x: Tensor,
     mean: Tensor,
@@ -85,7 +87,7 @@ def grad_sums(
 def grad_input(
     grad: Tensor,
     u: Tensor | None,
-    thresholds: Tensor,
+    thresholds: Tensor | None,
     slope: float,
     x: Tensor | None,
     mean: Any,

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike.snn.conv import StillCurrent, convolve
-from steadyspike.snn.fused import spiking
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm
 from steadyspike.snn.sequence import StepModule
@@ -170,7 +169,8 @@ class SpikingConv(nn.Module):
         self.still_current = StillCurrent() if frames else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return spiking(self.norm, self.neuron, _current(self, x), len(x))
+        spikes: Tensor = self.neuron(_current(self, x), self.norm, len(x))
+        return spikes
 
 
 def _current(layer: ConvNorm | SpikingConv, x: Tensor) -> Tensor:
@@ -190,7 +190,8 @@ class SpikingLinear(nn.Module):
         self.neuron = neuron
 
     def forward(self, x: Tensor) -> Tensor:
-        return spiking(self.norm, self.neuron, self.linear(x), len(x))
+        spikes: Tensor = self.neuron(self.linear(x), self.norm)
+        return spikes
 
 
 class StepDropout(StepModule):
@@ -216,7 +217,7 @@ class StepDropout(StepModule):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        first = self._advance(x)
+        first = self._advance(len(x))
         if self._seed is None:
             self._seed = int(torch.randint(2**62, ()).item())  # from the CPU's generator: no wait
         keep = 1 - self.probability

@@ -13,7 +13,6 @@ from steadyspike.models.blocks import (
     residual_stages,
 )
 from steadyspike.snn.conv import convolve
-from steadyspike.snn.fused import spiking
 
 
 class BasicBlock(nn.Module):
@@ -39,7 +38,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, spikes: Tensor) -> Tensor:
         branch = convolve(self.conv, self.first(spikes), self.levels)
-        return spiking(self.norm, self.neuron, branch + self.shortcut(spikes), len(spikes))
+        out: Tensor = self.neuron(branch + self.shortcut(spikes), self.norm)
+        return out
 
 
 class ResNet19(nn.Module):

@@ -27,8 +27,9 @@ def convolve(conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
         levels: where ``x`` holds multiples of 1/levels, up to 255/levels, it is kept in bytes.
     """
     flat = x.flatten(0, 1)  # (K, N, C, H, W) -> (K N, C, H, W)
-    backend = kernels.backend(flat) if levels and conv.weight.requires_grad else None
-    if backend is None or levels is None or not torch.is_grad_enabled():
+    backend = kernels.backend(flat)
+    learns = torch.is_grad_enabled() and conv.weight.requires_grad
+    if backend is kernels.reference or levels is None or not learns:
         y: Tensor = conv(flat)
     else:
         weight, bias = conv.weight, conv.bias
@@ -92,7 +93,7 @@ class StillCurrent(StepModule):
         """Frames (K, N, C, H, W) to their currents: (1, N, C', H', W') if still, else K of them."""
         if not self._still:
             return convolve(conv, frames, None)
-        self._advance(frames)
+        self._advance(len(frames))
         if self._current is None:
             self._graph = conv(frames[0]).unsqueeze(0)
             self._current = self._graph.detach().requires_grad_(self._graph.requires_grad)

@@ -1,17 +1,33 @@
 """The leaky integrate-and-fire neuron (Eq. 2-4) and the online threshold stabilizer (Eq. 16)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from steadyspike import kernels
+from steadyspike.snn.gradient import scale_and_shift, with_gradient
+from steadyspike.snn.norm import StepNorm
 from steadyspike.snn.sequence import StepModule
 from steadyspike.snn.stable_sqrt import stable_sqrt
 from steadyspike.snn.surrogate import spike
 
 RUNNING_WEIGHT = 0.1  # of the newest batch in the running threshold, as in the norms
+
+
+@dataclass
+class NeuronState:
+    """What a layer of neurons carries from step to step of a presentation."""
+
+    u: Tensor | None = None  # (N, ...) before the last reset; for BPTT after it
+    threshold: Tensor | None = None  # θ of the last step, a scalar
+    thresholds: list[Tensor] = field(default_factory=list)  # of every step, where they are learned
+    quantile: Tensor | None = None  # q of Eq. 16
+    silent: Tensor | None = None  # whether u did not vary at the first step
+    dropout: Tensor | None = None  # the mask
 
 
 class LIF(StepModule):
@@ -78,9 +94,9 @@ class LIF(StepModule):
         self.dropout = float(dropout)
         self.inference_threshold = inference_threshold
         self.online = online
-        #: called with u[t] (N, ...) before the fire, the step t (from 0) and θ[t], to look inside
+        #: called with u[t] (N, ...) before the reset, the step t (from 0) and θ[t]
         self.observer: Callable[[Tensor, int, Tensor], None] | None = None
-        #: a bool scalar that becomes true once a neuron has fired in training, for who asks
+        #: if given, a bool scalar that becomes true once a neuron has fired in training
         self.fired: Tensor | None = None
         if stabilize_threshold:
             # (T,) once a batch was seen: the number of steps is the caller's, not the layer's.
@@ -93,78 +109,114 @@ class LIF(StepModule):
         return ", ".join(f"{name}={getattr(self, name)}" for name in shown)
 
     def _begin(self) -> None:
-        self._membrane: Tensor | None = None  # after the last reset; None with `_charged`
-        self._charged: tuple[Tensor, Tensor] | None = None  # before it, and its threshold
-        self._theta: Tensor | None = None  # of the last step
-        self._thetas: list[Tensor] = []  # of every step so far, where they can be learned from
-        self._quantile: Tensor | None = None  # q of Eq. 16
-        self._dead: Tensor | None = None  # whether u did not vary at the first step
-        self._kept: Tensor | None = None  # dropout's mask
+        self.state = NeuronState()
 
     def _end(self) -> None:
-        if self._membrane is not None:
-            self._membrane = self._membrane.detach()  # lets go of BPTT's graph
+        if self.state.u is not None:
+            self.state.u = self.state.u.detach()  # lets go of BPTT's graph
 
     @property
     def membrane(self) -> Tensor | None:
         """u after the last reset, (N, ...); None before the first step."""
-        if self._charged is None:
-            return self._membrane
-        u, threshold = self._charged
+        u, threshold = self.state.u, self.state.threshold
+        if not self.online or u is None or threshold is None:
+            return u
         return self._after_reset(u, u - threshold)
-
-    @membrane.setter
-    def membrane(self, u: Tensor) -> None:
-        self._membrane, self._charged = u, None
-
-    @property
-    def charged(self) -> tuple[Tensor | None, Tensor | None]:
-        """u before the last reset, (N, ...), and its θ; both None before the first step.
-
-        Where the reset has been done already, a θ that no neuron reaches.
-        """
-        if self._membrane is not None:
-            return self._membrane, self._membrane.new_full((), math.inf)
-        return (None, None) if self._charged is None else self._charged
-
-    @charged.setter
-    def charged(self, charged: tuple[Tensor, Tensor]) -> None:
-        self._membrane, self._charged = None, charged
 
     @property
     def threshold(self) -> Tensor:
         """θ of the last step, a scalar."""
-        return torch.tensor(self.v_threshold) if self._theta is None else self._theta
+        if self.state.threshold is None:
+            return torch.tensor(self.v_threshold)
+        return self.state.threshold
 
-    def advance(self, currents: Tensor) -> int:
-        """Count the K steps of ``currents`` as presented; how many came before them."""
-        return self._advance(currents)
+    def forward(
+        self, currents: Tensor, norm: nn.Module | None = None, steps: int | None = None
+    ) -> Tensor:
+        """Currents of the next K steps to their spikes (K, N, ...).
 
-    def forward(self, currents: Tensor) -> Tensor:
-        """Currents (K, N, ...) of the next K steps to their spikes (K, N, ...)."""
-        first = self.advance(currents)
-        if self.online:
+        Args:
+            currents: (K, N, ...), or (1, N, ...) if all ``steps`` have the same.
+            norm: normalizes the currents (K, N, C, ...) first. ``neuron(currents, norm)`` is
+                ``neuron(norm(currents))`` to rounding, in fewer passes over memory.
+            steps: K, where it is not the length of ``currents``.
+        """
+        steps = steps or len(currents)
+        if norm is not None and not (self.online and isinstance(norm, StepNorm)):
+            currents, norm = norm(currents.expand(steps, *currents.shape[1:])), None
+        spikes = (
+            self._forward_online(currents, norm, steps)
+            if self.online
+            else self._forward_through_time(currents.expand(steps, *currents.shape[1:]))
+        )
+        if self.fired is not None and self.training:
+            self.fired.logical_or_(spikes.detach().any())
+        return self._dropped(spikes)
+
+    def _forward_online(self, currents: Tensor, norm: StepNorm | None, steps: int) -> Tensor:
+        """The time loop; no gradient crosses steps, so all of it is attached at the end."""
+        if currents.dim() == 2:  # (K, N) are one channel to the kernels
+            spikes = self._forward_online(currents.unsqueeze(-1), norm, steps).squeeze(-1)
+            self.state.u = None if self.state.u is None else self.state.u.squeeze(-1)
+            return spikes
+        backend = kernels.backend(currents)
+        normalization = affine = None
+        scales: Sequence[Tensor | None] = [None] * steps
+        shifts: Sequence[Tensor | None] = [None] * steps
+        if norm is not None:
+            normalization = norm.normalization(currents, steps)
             with torch.no_grad():
-                excess = torch.empty_like(currents)
-                for k, current in enumerate(currents.unbind()):
-                    u = self._charge(current)
-                    torch.sub(u, self.threshold_of(u, first + k), out=excess[k])
-                    self.membrane = self._after_reset(u, excess[k])
-            spikes = spike(currents, excess, self.surrogate_slope)
-        else:
-            steps = []
-            for k, current in enumerate(currents.unbind()):
-                u = self._charge(current)
-                over = u - self.threshold_of(u.detach(), first + k)
-                self.membrane = self._after_reset(u, over)
-                steps.append(spike(over, over.detach(), self.surrogate_slope))
-            spikes = torch.stack(steps)
-        return self.dropped(spikes)
+                scale, shift = scale_and_shift(norm.weight, norm.bias, normalization)
+            affine = norm.weight, norm.bias, scale
+            scales, shifts = (
+                each.expand(steps, -1).contiguous().unbind() for each in (scale, shift)
+            )
+        first = self._advance(steps)
+        with torch.no_grad():
+            wide = torch.promote_types(currents.dtype, torch.float32)
+            spikes, u = (_steps_like(currents, steps, each) for each in (currents.dtype, wide))
+            known = None if self.stabilize_threshold else self.v_threshold
+            thresholds = []
+            for k in range(steps):
+                before = self.state.u
+                moments = backend.charge(
+                    currents[k if len(currents) == steps else 0],
+                    scales[k],
+                    shifts[k],
+                    None if before is None else before.view_as(u[k]),
+                    self.state.threshold,
+                    leak=self.leak,
+                    zero_reset=self.reset == "zero",
+                    out=u[k],
+                    statistics=self.live_threshold,
+                    spikes=None if known is None else spikes[k],
+                    fire_at=known,
+                )
+                threshold = self._next_threshold(u[k], first + k, moments)
+                if known is None:  # it depends on u of the whole layer
+                    backend.fire(u[k], threshold, spikes[k])
+                self.state.u = u[k]
+                thresholds.append(threshold)
+        return with_gradient(
+            spikes,
+            currents,
+            backend,
+            affine=affine,
+            normalization=normalization,
+            fired=(u, torch.stack(thresholds), self.surrogate_slope),
+        )
 
-    def _charge(self, current: Tensor) -> Tensor:
-        # Eq. 2; the first step starts from u = 0
-        membrane = self.membrane
-        return current if membrane is None else torch.add(current, membrane, alpha=self.leak)
+    def _forward_through_time(self, currents: Tensor) -> Tensor:
+        """BPTT: autograd follows u over time, not the reset nor θ."""
+        first = self._advance(len(currents))
+        steps = []
+        for k, current in enumerate(currents.unbind()):
+            before = self.state.u
+            u = current if before is None else torch.add(current, before, alpha=self.leak)
+            excess = u - self._next_threshold(u.detach(), first + k)
+            self.state.u = self._after_reset(u, excess)
+            steps.append(spike(excess, self.surrogate_slope))
+        return torch.stack(steps)
 
     def _after_reset(self, u: Tensor, excess: Tensor) -> Tensor:
         # Eq. 4, or its soft form u - θ; no gradient through which neurons fired
@@ -177,22 +229,23 @@ class LIF(StepModule):
         fixed = self.inference_threshold == "fixed" and not self.training
         return self.stabilize_threshold and not fixed
 
-    def threshold_of(self, u: Tensor, step: int, moments: Tensor | None = None) -> Tensor:
+    def _next_threshold(self, u: Tensor, step: int, moments: Tensor | None = None) -> Tensor:
         """θ[t] of step t, counted from 0, a scalar; its membranes before the reset are ``u``.
 
         ``moments`` (2,) are their mean and their sum of squared deviations from it, where known.
         """
+        state = self.state
         if self.live_threshold:
             mean, squares = _mean_squares(u) if moments is None else moments.unbind()
-            self._theta = self._stabilized_threshold(*self._mean_std(mean, squares, u))
-            self._thetas.append(self._theta)
+            state.threshold = self._stabilized_threshold(*self._mean_std(mean, squares, u))
+            state.thresholds.append(state.threshold)
         elif self.stabilize_threshold:
-            self._theta = self._learned_threshold(step)
-        elif self._theta is None:
-            self._theta = u.new_full((), self.v_threshold)
+            state.threshold = self._learned_threshold(step)
+        elif state.threshold is None:
+            state.threshold = u.new_full((), self.v_threshold)
         if self.observer is not None:
-            self.observer(u, step, self._theta)
-        return self._theta
+            self.observer(u, step, state.threshold)
+        return state.threshold
 
     def _mean_std(self, mean: Tensor, squares: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and unbiased standard deviation over the layer and the whole batch."""
@@ -207,10 +260,12 @@ class LIF(StepModule):
 
     def _stabilized_threshold(self, mean: Tensor, std: Tensor) -> Tensor:
         # Eq. 16. Tensors throughout: nothing here waits for the device.
-        if self._quantile is None or self._dead is None:
-            self._quantile, self._dead = (self.v_threshold - mean) / std, std == 0
+        state = self.state
+        if state.quantile is None or state.silent is None:
+            state.quantile, state.silent = (self.v_threshold - mean) / std, std == 0
             return torch.full_like(mean, self.v_threshold)
-        return torch.where(self._dead | (std == 0), self.v_threshold, mean + self._quantile * std)
+        stabilized = mean + state.quantile * std
+        return torch.where(state.silent | (std == 0), self.v_threshold, stabilized)
 
     def _learned_threshold(self, step: int) -> Tensor:
         learned: Tensor = self.running_threshold
@@ -224,23 +279,21 @@ class LIF(StepModule):
     def _fold(self) -> None:
         if not self.stabilize_threshold:
             return
-        latest = torch.stack(self._thetas)
+        latest = torch.stack(self.state.thresholds)
         if len(self.running_threshold) == len(latest):
             self.running_threshold.lerp_(latest.to(self.running_threshold), RUNNING_WEIGHT)
         else:  # the first batch, or another number of steps than before
             self.running_threshold = latest.to(self.running_threshold)
 
-    def dropped(self, spikes: Tensor) -> Tensor:
+    def _dropped(self, spikes: Tensor) -> Tensor:
         """Spikes (K, N, ...) less those that dropout takes, the others scaled."""
-        if self.fired is not None and self.training:
-            self.fired.logical_or_(spikes.detach().any())
         if not (self.dropout and self.training):
             return spikes
-        if self._kept is None:
-            self._kept = self._draw_kept(spikes[0], 1 - self.dropout)
-        return spikes * self._kept
+        if self.state.dropout is None:
+            self.state.dropout = self._draw_dropout(spikes[0], 1 - self.dropout)
+        return spikes * self.state.dropout
 
-    def _draw_kept(self, spikes: Tensor, keep: float) -> Tensor:
+    def _draw_dropout(self, spikes: Tensor, keep: float) -> Tensor:
         if self._shard is None:
             return torch.empty_like(spikes).bernoulli_(keep).div_(keep)
         # Drawn for the whole batch on every process, which then differ in nothing.
@@ -262,3 +315,14 @@ def _mean_squares(u: Tensor) -> tuple[Tensor, Tensor]:
     mean = u.mean()
     # Two passes over the values: exact for any mean, and faster than torch.std_mean on a CPU.
     return mean, (u - mean).square_().sum()
+
+
+def _steps_like(x: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
+    """Uninitialized (K, N, C, ...), each step laid out in memory as those of ``x``."""
+    if len(x) == steps:
+        return torch.empty_like(x, dtype=dtype)
+    flat = torch.empty((steps * x.shape[1], *x.shape[2:]), dtype=dtype, device=x.device)
+    if x.dim() == 5 and x[0].is_contiguous(memory_format=torch.channels_last):
+        flat = flat.contiguous(memory_format=torch.channels_last)
+    every: Tensor = flat.unflatten(0, (steps, x.shape[1]))
+    return every

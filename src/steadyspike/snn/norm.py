@@ -6,88 +6,22 @@ differ in the statistics that the forward pass of training uses, in its gradient
 folded into the running statistics at the end of a presentation.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steadyspike.snn.sequence import Shared, StepModule
+from steadyspike import kernels
+from steadyspike.kernels import reference
+from steadyspike.snn.gradient import (
+    Normalization,
+    scale_and_shift,
+    values_per_channel,
+    with_gradient,
+)
+from steadyspike.snn.sequence import Sharded, StepModule
 from steadyspike.snn.shard import Shard
 from steadyspike.snn.stable_sqrt import stable_sqrt
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each step and channel: ``x`` (K, N, C, ...) to two (K, C)."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    over = [dim for dim in range(x.dim()) if dim not in (0, 2)]
-    mean = x.mean(over)
-    # Two passes over the values: exact for any mean, and faster than torch.var_mean on a CPU.
-    return mean, (x - _along(mean, x)).square_().mean(over)
-
-
-def values_per_channel(x: Tensor, shard: Shard | None) -> int:
-    """How many values of ``x`` (K, N, C, ...) a mean is of: N times the places, of all shares."""
-    return (x.shape[1] if shard is None else shard.total) * math.prod(x.shape[3:])
-
-
-def _along(per_channel: Tensor, x: Tensor) -> Tensor:
-    """(K, C) or (C,) shaped to broadcast along ``x`` (K, N, C, ...)."""
-    return per_channel.reshape(-1, 1, x.shape[2], *[1] * (x.dim() - 3))
-
-
-class _Renormalize(torch.autograd.Function):
-    """γ (I - m) / s + β with given statistics, and the gradient of a real normalization.
-
-    Forward, with Î = (I - μ[t]) / √(σ²[t] + ε) by the step's own batch statistics, is
-    γ (Î r + d) + β where r = √(σ²[t] + ε) / s and d = (μ[t] - m) / s carry no gradient
-    (Eq. 8, 9). OSR takes m = μ̂ and s = √(σ̂² + ε); with m = μ[t] and s = √(σ²[t] + ε) it is
-    ordinary batch normalization, r = 1 and d = 0.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        used_mean: Tensor,  # m: (K, C) or (C,)
-        used_std: Tensor,  # s
-        mean: Tensor,  # μ[t]: (K, C)
-        std: Tensor,  # √(σ²[t] + ε)
-        shard: Shard | None,  # of a batch on several processes, whose statistics these are
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight, used_mean, used_std, mean, std)
-        ctx.shard = shard
-        return _affine(x, weight, bias, used_mean, used_std)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, used_mean, used_std, mean, std = ctx.saved_tensors
-        (grad,) = grads
-        over = [dim for dim in range(x.dim()) if dim not in (0, 2)]
-        normalized = (x - _along(mean, x)).div_(_along(std, x))  # Î
-        grad_sum = grad.sum(over)
-        grad_dot = (grad * normalized).sum(over)
-        r, d = std / used_std, (mean - used_mean) / used_std
-        grad_weight = (grad_dot * r + grad_sum * d).sum(0)  # Eq. 11: Σ g (Î r + d)
-        grad_bias = grad_sum.sum(0)  # Eq. 12
-        # Eq. 10: γ/s (g - mean g - Î mean(g Î))
-        count = values_per_channel(x, ctx.shard)
-        if ctx.shard is not None:
-            grad_sum, grad_dot = ctx.shard.sum(torch.stack([grad_sum, grad_dot]))
-        scale = weight / used_std
-        grad_x = torch.addcmul(
-            _along(-scale * grad_sum / count, x), grad, _along(scale, x)
-        ).addcmul_(normalized, _along(-scale * grad_dot / count, x))
-        return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None, None
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    scale = weight / std  # at least float32, as the statistics are
-    y = torch.addcmul(_along(bias - mean * scale, x), x, _along(scale, x))
-    return y.to(torch.promote_types(x.dtype, weight.dtype))
 
 
 def _all_time(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +31,7 @@ def _all_time(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (variances + (means - mean).square()).mean(0)
 
 
-class _Norm(StepModule):
+class StepNorm(StepModule):
     """What the three have in common: parameters, running statistics, sums over the steps."""
 
     weight: nn.Parameter
@@ -122,36 +56,40 @@ class _Norm(StepModule):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Currents (K, N, C, ...) of the next K steps, normalized, the same shape."""
-        used = self.statistics(x)
-        if not self.training:
-            return _affine(x, self.weight, self.bias, *used)
-        if not self.renormalizes:
-            return _affine(x, self.weight, self.bias, *used[:2])
-        return _renormalize(x, self.weight, self.bias, *used, self._shard)
+        """Currents (K, N, C, ...) of the next K steps, normalized, the same shape.
+
+        `LIF` does this and its own part in one operation: ``neuron(currents, norm)``.
+        """
+        by = self.normalization(x, len(x))
+        return normalized(x, self.weight, self.bias, by)
 
     @torch.no_grad()
-    def statistics(
-        self, x: Tensor, moments: Callable[[Tensor], tuple[Tensor, ...]] = _moments
-    ) -> tuple[Tensor, ...]:
-        """What normalizes currents (K, N, C, ...): m and s, and in training μ[t] and √(σ²[t] + ε).
+    def normalization(self, x: Tensor, steps: int) -> Normalization:
+        """What normalizes currents ``x`` (K, N, C, ...), or (1, N, C, ...) of all ``steps``.
 
-        In training the K steps count as presented, and their moments are noted for the running
-        statistics. Each is (K, C), or (C,) where all steps have the same.
+        In training the steps count as presented, and their moments are noted for the running
+        statistics.
+
+        Raises:
+            ValueError: ``x`` has not C channels.
         """
         if x.dim() < 3 or x.shape[2] != self.num_features:
             raise ValueError(
                 f"expected currents (K, N, {self.num_features}, ...), got {tuple(x.shape)}"
             )
+        count = values_per_channel(x, self._shard)
         if not self.training:  # the running statistics serve any step, announced or not
-            return self.running_mean, self._running_std()
-        self._advance(x)
-        mean, var = moments(x.detach())
+            mean, std = self.running_mean, self._running_std()
+            every = (mean.expand(steps, -1), std.expand(steps, -1))
+            return Normalization(mean, std, *every, count, renormalizes=False)
+        self._advance(steps)
+        mean, var = (each.expand(steps, -1) for each in kernels.backend(x).moments(x.detach()))
         if self._shard is not None:
             mean, var = self._shard.combine(mean, var)
-        self._note(mean, var, values_per_channel(x, self._shard))
+        self._note(mean, var, count)
         std = stable_sqrt(var + self.eps)
-        return *self._used(mean, std), mean, std
+        used = self._used(mean, std)
+        return Normalization(*used, mean, std, count, self.renormalizes, self._shard)
 
     def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """m and s, by which the K steps of moments (K, C) are to be normalized: (K, C) or (C,)."""
@@ -180,7 +118,7 @@ class _Norm(StepModule):
         return means.mean(0), variances.mean(0)
 
 
-class OSR(_Norm):
+class OSR(StepNorm):
     """Online spiking renormalization (Eq. 8-15, Alg. 1-2).
 
     Training and inference normalize every step with the same running statistics; in training the
@@ -230,7 +168,7 @@ class OSR(_Norm):
         return _all_time(means, variances)
 
 
-class PerStepBatchNorm(_Norm):
+class PerStepBatchNorm(StepNorm):
     """ "Vanilla BN": each step normalized by its own batch statistics in training.
 
     The running statistics are updated once per presentation from ``1/T Σ μ[t]``, ``1/T Σ σ²[t]``.
@@ -240,7 +178,7 @@ class PerStepBatchNorm(_Norm):
         return mean, std
 
 
-class LinearNorm(_Norm):
+class LinearNorm(StepNorm):
     """The linear transform of Appendix E: running statistics, and no normalization gradient.
 
     The running statistics move with weight 0.01; the variance is fed with unbiased step variances.
@@ -262,19 +200,19 @@ class LinearNorm(_Norm):
         return self.running_mean.clone(), self._running_std()
 
 
-class BatchNorm(Shared, nn.BatchNorm2d):
+class BatchNorm(Sharded, nn.BatchNorm2d):
     """The framework's batch normalization applied to each step, for BPTT: (K, N, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self._shard is not None:
-            return self._forward_shared(x, self._shard)
+            return self._forward_sharded(x, self._shard)
         return torch.stack([super(BatchNorm, self).forward(step) for step in x.unbind()])
 
-    def _forward_shared(self, x: Tensor, shard: Shard) -> Tensor:
+    def _forward_sharded(self, x: Tensor, shard: Shard) -> Tensor:
         """The same with the statistics of all processes, running ones moved at every step."""
         count = values_per_channel(x, shard)
         with torch.no_grad():
-            mean, var = shard.combine(*_moments(x.detach()))
+            mean, var = shard.combine(*kernels.backend(x).moments(x.detach()))
             std = stable_sqrt(var + self.eps)
             # These have no type: the framework's norm may be told to do without them.
             old_mean: Any = self.running_mean
@@ -284,8 +222,14 @@ class BatchNorm(Shared, nn.BatchNorm2d):
                 old_mean.lerp_(step_mean.to(old_mean), self.momentum)
                 old_var.lerp_(step_var.to(old_var), self.momentum)
             steps += len(mean)
-        return _renormalize(x, self.weight, self.bias, mean, std, mean, std, shard)
+        by = Normalization(mean, std, mean, std, count, renormalizes=True, shard=shard)
+        return normalized(x, self.weight, self.bias, by)
 
 
-def _renormalize(*arguments: Any) -> Tensor:
-    return _Renormalize.apply(*arguments)  # type: ignore[no-any-return]
+def normalized(x: Tensor, weight: Tensor, bias: Tensor, by: Normalization) -> Tensor:
+    """γ (I - m) / s + β of currents (K, N, C, ...), at least in float32, without neurons."""
+    with torch.no_grad():
+        scale, shift = scale_and_shift(weight, bias, by)
+        y = reference.affine(x, scale, shift).to(torch.promote_types(x.dtype, weight.dtype))
+    affine = (weight, bias, scale)
+    return with_gradient(y, x, kernels.backend(x), affine=affine, normalization=by)

@@ -7,18 +7,18 @@ the running statistics) begins when `sequence` is entered and is folded in when 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import nn
 
 from steadyspike.snn.shard import Shard
 
 
-class Shared:
+class Sharded:
     """A module that looks at the whole batch, also where several processes hold it together."""
 
     _shard: Shard | None = None  # of the open presentation; None where the batch is all here
 
 
-class StepModule(Shared, nn.Module):
+class StepModule(Sharded, nn.Module):
     """A module that carries something from one step of a presentation to the next.
 
     A subclass calls :meth:`_advance` once in each forward pass, forgets the last presentation in
@@ -40,9 +40,8 @@ class StepModule(Shared, nn.Module):
     def _end(self) -> None:
         """Let go of what only the presentation needed, also after a body that raised."""
 
-    def _advance(self, x: Tensor) -> int:
-        """Count the K steps of ``x`` (K, N, ...); the number of steps that came before them."""
-        steps = x.shape[0]
+    def _advance(self, steps: int) -> int:
+        """Count the next ``steps`` as presented; returns how many came before them."""
         if self._announced is None:
             if self.training:
                 raise RuntimeError(
@@ -92,7 +91,7 @@ def sequence(
         raise ValueError(f"{type(model).__name__} holds no norm or neuron of steadyspike")
     if any(module._announced is not None for module in members):
         raise RuntimeError("the model is already in a presentation: sequences do not nest")
-    looking = [module for module in model.modules() if isinstance(module, Shared)]
+    looking = [module for module in model.modules() if isinstance(module, Sharded)]
     for member in looking:
         member._shard = shard
     for module in members:

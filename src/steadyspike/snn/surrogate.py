@@ -8,29 +8,27 @@ from torch import Tensor
 
 class _Spike(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, current: Tensor, excess: Tensor, slope: float) -> Tensor:
+    def forward(ctx: Any, excess: Tensor, slope: float) -> Tensor:
         ctx.save_for_backward(excess)
         ctx.slope = slope
         return torch.ge(excess, 0, out=torch.empty_like(excess))
 
     @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
         (excess,) = ctx.saved_tensors
         # dΘ/dx ≈ k σ(kx) (1 - σ(kx))
         sigma = torch.mul(excess, ctx.slope).sigmoid_()
-        return torch.ops.aten.sigmoid_backward(grad[0], sigma).mul_(ctx.slope), None, None
+        return torch.ops.aten.sigmoid_backward(grad[0], sigma).mul_(ctx.slope), None
 
 
-def spike(current: Tensor, excess: Tensor, slope: float) -> Tensor:
-    """Θ(x) at ``x = excess = u - θ`` (1 where u ≥ θ, else 0), with the sigmoid's derivative.
+def spike(excess: Tensor, slope: float) -> Tensor:
+    """Θ(x) at ``x = excess = u - θ``: 1 where u ≥ θ, else 0; its derivative is the surrogate.
 
-    The derivative is handed to ``current``, the tensor through which the excess is to be
-    differentiated: the input current of the same steps for online training, where u depends on
-    it with derivative 1 and on nothing else (Eq. 6-7), or the excess itself for BPTT.
+    BPTT differentiates through it; online training has the same derivative inside its own
+    operation (`steadyspike.snn.gradient`).
 
     Args:
-        current: any shape; receives the gradient.
-        excess: u - θ, the same shape; receives none.
+        excess: u - θ, any shape.
         slope: k of the surrogate k σ(kx) (1 - σ(kx)).
     """
-    return _Spike.apply(current, excess, slope)  # type: ignore[no-any-return]
+    return _Spike.apply(excess, slope)  # type: ignore[no-any-return]

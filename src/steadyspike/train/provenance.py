@@ -48,7 +48,7 @@ def bits_decided_by(experiment: Experiment, ranks: Ranks = ALONE) -> dict[str, A
         "torch": _release(torch.__version__),
         "numpy": np.__version__,
         "device": torch.cuda.get_device_name() if cuda else CPU_PINS,
-        "kernels": "none" if here is None else here.__name__.rpartition(".")[2],
+        "kernels": here.__name__.rpartition(".")[2],
         "processes": ranks.world,
     }
 

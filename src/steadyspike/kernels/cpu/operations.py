@@ -155,7 +155,7 @@ def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
 def grad_sums(
     grad: Tensor,
     u: Tensor | None,
-    thresholds: Tensor,
+    thresholds: Tensor | None,
     slope: float,
     x: Tensor,
     mean: Tensor,
@@ -165,7 +165,8 @@ def grad_sums(
     x = _rows(x)
     grad = _rows(grad.to(x.dtype))
     u = None if u is None else _rows(u.float())
-    thresholds, mean, std = map(_floats, (thresholds, mean, std))
+    mean, std = _floats(mean), _floats(std)
+    thresholds = None if thresholds is None else _floats(thresholds)
     functions = _functions(x.dtype)
     total, dot = torch.empty(2, x.shape[0], x.shape[2]).unbind()
     scratch = _scratch(functions, x)
@@ -179,7 +180,7 @@ def grad_sums(
 def grad_input(
     grad: Tensor,
     u: Tensor | None,
-    thresholds: Tensor,
+    thresholds: Tensor | None,
     slope: float,
     x: Tensor | None,
     mean: Tensor | None,
@@ -193,8 +194,9 @@ def grad_input(
     grad = _rows(grad.to(dtype))
     x = None if x is None else _rows(x)
     u = None if u is None else _rows(u.float())
-    thresholds = _floats(thresholds)
-    mean, std, a, b, c = (None if each is None else _floats(each) for each in (mean, std, a, b, c))
+    thresholds, mean, std, a, b, c = (
+        None if each is None else _floats(each) for each in (thresholds, mean, std, a, b, c)
+    )
     out = _like(grad, dtype)
     scratch = torch.empty(len(grad) * grad.shape[2])
     _functions(dtype).grad_input(

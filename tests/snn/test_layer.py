@@ -1,7 +1,5 @@
 """Norm and neurons in one operation do what the two modules do one after the other."""
 
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,7 +8,6 @@ from torch import Tensor, nn
 
 from steadyspike import kernels, sequence
 from steadyspike.models import build
-from steadyspike.snn.fused import spiking
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.norm import OSR, LinearNorm, PerStepBatchNorm
 from steadyspike.train import tet_loss
@@ -30,15 +27,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture
-def reference(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The kernels in plain torch serve every type, float64 too."""
-    from steadyspike.kernels import reference
-
-    monkeypatch.setattr(kernels, "backend", lambda _: reference)
-    return reference
-
-
 def presented(norm: nn.Module, neuron: LIF, currents: Tensor, chunk: int, fused: bool) -> Any:
     """Spikes, gradients of all that has one, and the states and statistics left behind."""
     model = nn.ModuleList([norm, neuron])
@@ -46,7 +34,7 @@ def presented(norm: nn.Module, neuron: LIF, currents: Tensor, chunk: int, fused:
     spikes = []
     with sequence(model, steps=STEPS):
         for part in leaf.split(chunk):
-            out = spiking(norm, neuron, part, len(part)) if fused else neuron(norm(part))
+            out = neuron(part, norm) if fused else neuron(norm(part))
             weights = torch.linspace(-1, 2, out.numel(), dtype=out.dtype).view_as(out)
             (out * weights).sum().backward()
             spikes.append(out.detach())
@@ -60,7 +48,7 @@ def presented(norm: nn.Module, neuron: LIF, currents: Tensor, chunk: int, fused:
 @pytest.mark.parametrize("stabilize", [False, True])
 @pytest.mark.parametrize("name", NORMS)
 def test_the_modules_in_turn(
-    name: str, stabilize: bool, reset: Any, shape: Any, chunk: int, reference: ModuleType
+    name: str, stabilize: bool, reset: Any, shape: Any, chunk: int
 ) -> None:
     def layer() -> tuple[nn.Module, LIF]:
         torch.manual_seed(1)
@@ -114,21 +102,17 @@ def trained(name: str, still: bool, dtype: torch.dtype, chunk: int, **options: A
     ids=str,
 )
 @pytest.mark.parametrize("name", NETWORKS)
-def test_whole_networks(
-    name: str, options: dict[str, Any], chunk: int, reference: ModuleType
-) -> None:
+def test_whole_networks(name: str, options: dict[str, Any], chunk: int) -> None:
     """With still frames computed once, against the plain path that computes them every step."""
     ours = trained(name, True, torch.float64, chunk, **options)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "backend", lambda _: None)
-        theirs = trained(name, False, torch.float64, chunk, **options)
+    theirs = trained(name, False, torch.float64, chunk, **options)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_single_precision_with_this_machines_kernels() -> None:
     """As near to the exact numbers as the plain path in single precision is."""
-    if kernels.backend(torch.empty(0)) is None:
+    if kernels.backend(torch.empty(0)) is kernels.reference:
         pytest.skip("no C compiler here")
     exact = trained("vggsnn", True, torch.float64, 4)
     ours = trained("vggsnn", True, torch.float32, 4)
@@ -139,24 +123,7 @@ def test_single_precision_with_this_machines_kernels() -> None:
         assert off <= 4 * plain_off + 1e-6 * float(c.abs().max()) + 1e-7
 
 
-@pytest.mark.parametrize("watch", ["hook", "pre_hook"])
-def test_whoever_watches_a_module_sees_it_at_work(watch: str, reference: ModuleType) -> None:
-    norm, neuron = OSR(3), LIF()
-    seen: list[int] = []
-    register: Callable[..., Any] = getattr(
-        neuron, {"hook": "register_forward_hook", "pre_hook": "register_forward_pre_hook"}[watch]
-    )
-    handle = register(lambda *_: seen.append(1))
-    with sequence(nn.ModuleList([norm, neuron]), steps=1):
-        spiking(norm, neuron, torch.randn(1, 2, 3, 4, 4), 1)
-    assert seen == [1]
-    handle.remove()
-    with sequence(nn.ModuleList([norm, neuron]), steps=1):
-        spiking(norm, neuron, torch.randn(1, 2, 3, 4, 4), 1)
-    assert seen == [1]
-
-
-def test_an_observer_sees_the_membranes_before_the_reset(reference: ModuleType) -> None:
+def test_an_observer_sees_the_membranes_before_the_reset() -> None:
     observed: dict[bool, list[Tensor]] = {}
     currents = torch.randn(3, 4, 5, 2, 2, dtype=torch.float64) * 3
     for fused in (False, True):
@@ -167,29 +134,8 @@ def test_an_observer_sees_the_membranes_before_the_reset(reference: ModuleType) 
         )
         with sequence(nn.ModuleList([norm, neuron]), steps=3):
             if fused:
-                spiking(norm, neuron, currents, 3)
+                neuron(currents, norm)
             else:
                 neuron(norm(currents))
     for a, b in zip(observed[False], observed[True], strict=True):
         torch.testing.assert_close(a, b)
-
-
-def test_the_two_ways_take_turns_in_one_presentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one leaves of the membranes the other goes on from."""
-    from steadyspike.kernels import reference
-
-    currents = torch.randn(4, 3, 5, 2, 2, dtype=torch.float64) * 3
-
-    def run(*backends: ModuleType | None) -> Tensor:
-        norm, neuron = OSR(5).double(), LIF(stabilize_threshold=True, reset="zero").double()
-        spikes = []
-        with sequence(nn.ModuleList([norm, neuron]), steps=4):
-            for step, backend in zip(currents.split(1), backends, strict=True):
-                monkeypatch.setattr(kernels, "backend", lambda _, backend=backend: backend)
-                spikes.append(spiking(norm, neuron, step, 1))
-        assert neuron.membrane is not None
-        return torch.cat([*spikes, neuron.membrane[None]])
-
-    plain = run(None, None, None, None)
-    torch.testing.assert_close(run(None, reference, reference, None), plain)
-    torch.testing.assert_close(run(reference, None, None, reference), plain)
