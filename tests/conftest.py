@@ -9,7 +9,6 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 sys.path.append(str(TESTS))  # for `golden`, wherever a test lies
-sys.path.append(str(TESTS.parent / "tools" / "reliability"))  # no package: its parts lie there
 
 settings.register_profile("steadyspike", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("steadyspike")

@@ -4,7 +4,7 @@ import gzip
 from collections.abc import Mapping
 from pathlib import Path
 
-from formats import tar_of, zip_of
+from .formats import tar_of, zip_of
 
 
 def write_zip(path: Path, members: Mapping[str, bytes]) -> None:

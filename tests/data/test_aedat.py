@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from formats import AEDAT2, AEDAT3, aedat2, aedat3, packet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steadyspike.data.aedat import read_aedat2, read_aedat3
 from steadyspike.errors import UserError
+
+from .formats import AEDAT2, AEDAT3, aedat2, aedat3, packet
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 THREE = [(10, 1, 2, 1), (20, 127, 0, 0), (30, 0, 127, 1)]

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from formats import cifar_batch, cifar_names, python2_pickle
 
 from steadyspike import data
 from steadyspike.data import registry
 from steadyspike.data.cifar import CIFAR10, CIFAR100, MEAN, Cifar, fetch, load, manifest
 from steadyspike.data.manifest import file_sum
 from steadyspike.errors import UserError
+
+from .formats import cifar_batch, cifar_names, python2_pickle
 
 Table = dict[Any, Any]
 COUNT = 40  # images a file

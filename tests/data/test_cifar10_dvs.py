@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from formats import aedat2
 
 from steadyspike import data
 from steadyspike.data.cifar10_dvs import ARCHIVES, CLASSES, fetch, split_names
@@ -12,6 +11,7 @@ from steadyspike.errors import UserError
 from tiny import one_line
 
 from .event_files import write_zip
+from .formats import aedat2
 
 NAMES = ("airplane", "automobile")
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from formats import aedat3, packet
-from formats import gesture_labels as labels
 
 from steadyspike import data
 from steadyspike.data.dvs_gesture import CLASSES, RELEASED_CLASSES, fetch, read_labels
@@ -14,6 +12,8 @@ from steadyspike.errors import UserError
 from tiny import one_line
 
 from .event_files import write_tar
+from .formats import aedat3, packet
+from .formats import gesture_labels as labels
 
 # Recording, its labels, and events of 10 µs distance from 1000 on: x counts them.
 EVENTS = [(1000 + 10 * n, n, 2 * n % 128, n % 2) for n in range(100)]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from hostile_code import Trap
 from torch import Tensor, nn
 
 from golden import assert_golden, load, noise
@@ -19,6 +18,7 @@ from steadyspike.deploy import load_released
 from steadyspike.errors import UserError
 from steadyspike.models import VGGSNN, build
 from steadyspike.train import tet_loss
+from trap import Trap
 
 GOLDEN = load("released_models")
 TRAINED = [name for name, entry in GOLDEN.items() if "train_losses_2steps_batch4" in entry]

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hostile_code import Trap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from steadyspike.train.checkpoint import (
 )
 from steadyspike.train.trainer import Trainer
 from tiny import tiny_dataset, tiny_experiment, train_epoch
+from trap import Trap
 
 STATE: dict[str, Any] = {
     "weights": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(-0.0)},

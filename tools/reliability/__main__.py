@@ -1,77 +1,70 @@
-"""Shows with figures that no run is lost and nothing harmful is let in; writes docs/reliability.md.
+"""Measure that interrupted and moved runs give the same bytes, and write docs/reliability.md.
 
 Usage: python tools/reliability [--few] [PART ...]
 
-Each part is a module with ``measure(work, few)``, which yields its rows. What an earlier run has
-measured of other parts is kept in docs/reliability.json. ``--few`` tries each claim a few times
-and writes nothing. Exits with 1 if a row does not hold.
+Without a PART all are measured; those not measured keep their rows in docs/reliability.json.
+With --few each claim is tried only a few times and nothing is written. The exit status is 1 if a
+claim does not hold.
 """
 
 import argparse
 import importlib
-import signal
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
-from page import Part, machine, read_parts, write_page
-from rows import Row
+from page import Part, read_parts, surroundings, write_parts
 
-#: In the order of the page: module, and its heading.
+#: The modules with ``measure(work, few)``, which yields rows, and their titles on the page.
 PARTS = {
-    "kills": "A kill at any moment",
-    "stops": "A stop in time, a damaged checkpoint",
-    "changes": "A changed world",
-    "places": "Same bits elsewhere",
-    "inputs": "Hostile and broken input",
-    "supply": "Supply chain",
+    "kills": "Killed at a random moment",
+    "stops": "Stopped by a signal or a time limit; damaged checkpoints",
+    "changes": "Resumed with other settings",
+    "places": "The same bits in other environments",
+    "inputs": "Broken files",
 }
-REPOSITORY = Path(__file__).parents[2]
 
 
 def main() -> int:
-    command = argparse.ArgumentParser(prog="tools/reliability", description=__doc__)
+    command = argparse.ArgumentParser(
+        prog="tools/reliability",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    command.add_argument("--few", action="store_true", help="a few tries of each; nothing written")
+    command.add_argument("--few", action="store_true", help="a few tries each, nothing written")
     options = command.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        command.error(f"{min(unknown)}: expected one of {', '.join(PARTS)}")
-    # Not without cleaning up.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    held = True
-    for name in options.parts or PARTS:
-        where = machine(REPOSITORY)  # others may commit while this runs
-        began = time.monotonic()
-        try:
-            rows = measure(name, options.few)
-        except Exception:  # of the harness itself: what it has measured before is kept
-            traceback.print_exc()
-            held = False
-            continue
-        held = held and bool(rows) and all(row.holds for row in rows)
-        part = Part(PARTS[name], tuple(rows), round(time.monotonic() - began), **where)
-        if not options.few:  # part by part: a later one may be interrupted
-            measured = {**read_parts(REPOSITORY), name: part}
-            write_page(REPOSITORY, {part: measured[part] for part in PARTS if part in measured})
-    return 0 if held else 1
+    for name in options.parts:
+        if name not in PARTS:
+            command.error(f"{name}: expected one of {', '.join(PARTS)}")
+    held = [measured(name, options.few) for name in options.parts or PARTS]
+    return 0 if all(held) else 1
 
 
-def measure(name: str, few: bool) -> list[Row]:
-    """The rows of one part, told as they come."""
+def measured(name: str, few: bool) -> bool:
+    """Measure one part, print its rows as they come and write the page; whether all rows hold."""
+    where = surroundings()  # before, since the measurement takes many minutes
+    began = time.monotonic()
     rows = []
     with tempfile.TemporaryDirectory(prefix=f"steadyspike-{name}-") as work:
-        for row in importlib.import_module(name).measure(Path(work), few):
-            show(name, row)
-            rows.append(row)
-    return rows
-
-
-def show(part: str, row: Row) -> None:
-    mark = "holds" if row.holds else "FAILS"
-    print(f"{part}: {mark}: {row.claim}: {row.held} of {row.tried}; {row.figures}", flush=True)
+        try:
+            for row in importlib.import_module(name).measure(Path(work), few):
+                mark = "holds" if row.holds else "FAILS"
+                print(
+                    f"{name}: {mark}: {row.claim}: {row.held} of {row.tried}; {row.figures}",
+                    flush=True,
+                )
+                rows.append(row)
+        except Exception:  # an error in this tool: earlier measurements stay as they are
+            traceback.print_exc()
+            return False
+    if not few:
+        part = Part(PARTS[name], tuple(rows), round(time.monotonic() - began), **where)
+        parts = {**read_parts(), name: part}
+        write_parts({name: parts[name] for name in PARTS if name in parts})
+    return bool(rows) and all(row.holds for row in rows)
 
 
 if __name__ == "__main__":

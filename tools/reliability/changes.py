@@ -1,183 +1,179 @@
-"""Training goes on in a changed world: the same trajectory, or a refusal that names the change."""
+"""Resume training with other settings: the same results, or a refusal that names the settings."""
 
+import io
 import itertools
 import random
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import signal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import logs
-import refusals
-import streamed
-from project import NAME, Project, differences, fail, make_project
-from resumes import ROUNDING, Start, distance, finish, interrupted_in_epoch, training
-from rows import Row
+from page import Row
+from project import (
+    NAME,
+    Failure,
+    Project,
+    ended,
+    make_project,
+    report,
+    wait_for_write,
+)
+from stops import is_refused
 
-COMMAND = ".venv/bin/python tools/reliability changes"
-SEED = 64
-EXACT: dict[str, dict[str, Any]] = {
+TRAIN = ("train", NAME, "--checkpoint-every", "0s")
+ROUNDING = 1e-9
+#: Other summation orders differ by rounding alone in float64; in float32 rounding grows.
+FLOAT64: dict[str, Any] = {
     "training": {"epochs": 2, "steps": 4, "chunk": 4, "precision": "float64"},
     "evaluation": {"steps": 4},
 }
-RANKS = ((1, 2), (2, 1), (2, 4), (4, 1))
+PROCESSES = ((1, 2), (2, 1), (2, 4), (4, 1))
 CHUNKS = ((4, 1), (1, 4), (4, 2), (2, 1), (1, 2), (2, 4))
-#: Each in another part of what training runs; a comment changes the code and not what it does.
-CHANGED_CODE = ("train/trainer.py", "neuron.py", "data/loading.py")
-
-
-@dataclass(frozen=True)
-class Change:
-    """What training begins as, and what it goes on as."""
-
-    name: str
-    before: Start
-    after: Start
+#: What may not change, by dotted key: each is refused by itself, and two together.
+REFUSED: tuple[dict[str, Any], ...] = (
+    {"name": "renamed"},
+    {"dataset.augmentation": "flip"},
+    {"model.widths": [4, "P", 9]},
+    {"model.norm": "per_step"},
+    {"model.stabilize_threshold": False},
+    {"model.reset": "zero"},
+    {"model.tau": 1.5},
+    {"model.dropout": 0.2},
+    {"training.epochs": 5},
+    {"training.batch": 9},
+    {"training.steps": 3},
+    {"training.learning_rate": 0.2},
+    {"training.momentum": 0.8},
+    {"training.mse_weight": 0.1},
+    {"training.precision": "float64"},
+    {"evaluation.batch": 21},
+    {"model.tau": 1.5, "training.batch": 9},
+)
 
 
 def measure(work: Path, few: bool) -> Iterator[Row]:
-    """The rows of this part."""
-    numbers = random.Random(SEED)
-    exact = make_project(work, "exact", **EXACT)
-    whole = trained(exact, work / "exact-whole")
-    tries = 1 if few else 2
-    changes = [
-        Change(f"{a} to {b}", training(ranks=a), training(ranks=b))
-        for a, b in (RANKS[:1] if few else RANKS)
-        for _ in range(tries)
-    ]
-    yield to_rounding(
-        "Resumed in mid-epoch by another number of processes", exact, whole, changes, numbers
+    """Rows: other numbers of processes, other chunks, other experiments."""
+    numbers = random.Random(64)
+    exact = make_project(work, "float64", **FLOAT64)
+    whole = exact.fresh(work / "undisturbed")
+    whole.finish(*TRAIN)
+    for claim, name, pairs, begin in (
+        ("by another number of processes", "processes", PROCESSES, with_processes),
+        ("with another chunk K (`training.chunk`; T is 4)", "chunk", CHUNKS, with_chunk),
+    ):
+        held, greatest = 0, 0.0
+        pairs = pairs[:1] if few else pairs * 2
+        for number, (first, second) in enumerate(pairs):
+            try:
+                command = begin(exact, first)
+                run = stopped_within_an_epoch(exact, work / f"{name}-{number}", command, numbers)
+                run.finish(*begin(run, second))
+                greatest = max(greatest, must_be_close(whole, run))
+                held += 1
+            except Failure as failure:
+                report(failure)
+        begin(exact, 1)
+        yield Row(
+            f"Stopped within an epoch and resumed {claim}: every final weight within "
+            f"{ROUNDING:.0e} of the undisturbed run's, in float64 (relative for weights over 1), "
+            "and the same history.csv",
+            held,
+            len(pairs),
+            f"{', '.join(f'{a} to {b}' for a, b in pairs)}; greatest difference {greatest:.1e}",
+        )
+    yield refused(make_project(work), work, numbers, REFUSED[-1:] if few else REFUSED)
+
+
+def with_processes(project: Project, count: int) -> tuple[str, ...]:
+    """The command that trains by so many processes."""
+    return ("launch", "--nproc-per-node", str(count), *TRAIN) if count > 1 else TRAIN
+
+
+def with_chunk(project: Project, chunk: int) -> tuple[str, ...]:
+    """The command that trains with that chunk, which is written to params.yaml."""
+    project.set_experiment(training={"chunk": chunk})
+    return TRAIN
+
+
+def stopped_within_an_epoch(
+    project: Project, root: Path, command: tuple[str, ...], numbers: random.Random
+) -> Project:
+    """A copy of the project whose training was stopped between two batches of an epoch."""
+    import torch
+
+    for attempt in itertools.count():
+        run = project.fresh(root.with_name(f"{root.name}-{attempt}"))
+        process = run.start(*command)
+        wait_for_write(process, run.run_folder, numbers.randint(2, 20))
+        process.send_signal(signal.SIGTERM)
+        status, err = ended(process)
+        if status != 143 or attempt == 4:
+            raise Failure(f"{' '.join(command)}: ended with {status} on SIGTERM: {err}")
+        saved = io.BytesIO(run.checkpoint.read_bytes()[:-32])  # without the SHA-256 at the end
+        if torch.load(saved, weights_only=True)["state"]["batch"] > 0:
+            break
+    return run
+
+
+def must_be_close(expected: Project, got: Project) -> float:
+    """The greatest difference of the final weights; raises Failure if it is over `ROUNDING`."""
+    from safetensors.torch import load_file
+
+    files = [project.run_folder / "model.safetensors" for project in (got, expected)]
+    ours, theirs = (load_file(path) for path in files)
+    if ours.keys() != theirs.keys():
+        raise Failure(f"{files[0]}: other tensors than in {files[1]}")
+    greatest = max(
+        float(((ours[name].double() - theirs[name].double()).abs() / scale).max())
+        for name, scale in ((n, t.double().abs().clamp(min=1)) for n, t in theirs.items())
     )
-    chunks = [
-        Change(f"{a} to {b}", with_chunk(a), with_chunk(b))
-        for a, b in (CHUNKS[:1] if few else CHUNKS)
-        for _ in range(1 if few else 2)
-    ]
-    yield to_rounding(
-        "Resumed in mid-epoch with another chunk K (`training.chunk`; T is 4)",
-        exact,
-        whole,
-        chunks,
-        numbers,
-    )
-    project = make_project(work, training={"epochs": 2})
-    whole = trained(project, work / "whole")
-    yield logs.row(project, whole, numbers, few)
-    yield streamed.row(work, numbers, few)
-    yield of_other_code(project, whole, work, numbers, CHANGED_CODE[: 1 if few else None])
-    yield refusals.row(project, work, numbers, few)
+    histories = [(project.run_folder / "history.csv").read_text() for project in (got, expected)]
+    if not greatest <= ROUNDING or histories[0] != histories[1]:
+        same = histories[0] == histories[1]
+        raise Failure(f"{got.root}: {greatest:.2g} from the undisturbed run; {same=} history")
+    return greatest
 
 
-def trained(project: Project, root: Path) -> Project:
-    """The same project, trained without a break."""
-    project = project.fresh(root)
-    if not finish(project, training(every="5m")):
-        raise RuntimeError(f"the undisturbed run in {root} failed")
-    return project
-
-
-def fresh_copies(project: Project, name: str) -> Callable[[], Project]:
-    """Makes one new project after the other."""
-    count = itertools.count()
-    return lambda: project.fresh(project.root.parent / f"{name}-{next(count)}")
-
-
-def with_chunk(chunk: int) -> Start:
-    """Training with this K in params.yaml."""
-
-    def start(project: Project) -> Any:
-        project.change(training={"chunk": chunk})
-        return training()(project)
-
-    return start
-
-
-def to_rounding(
-    claim: str,
-    project: Project,
-    whole: Project,
-    changes: Sequence[Change],
-    numbers: random.Random,
+def refused(
+    project: Project, work: Path, numbers: random.Random, changes: tuple[dict[str, Any], ...]
 ) -> Row:
-    """Each change once; how far the final weights are from the undisturbed run's."""
-    held, greatest = 0, 0.0
+    """Resume one stopped run with each of these changes of its experiment."""
+    stopped = stopped_within_an_epoch(project, work / "stopped", TRAIN, numbers)
+    held = 0
     for number, change in enumerate(changes):
-        name = f"{claim.split()[-1].strip('`()')}-{number}"
-        found = interrupted_in_epoch(fresh_copies(project, name), change.before, numbers)
-        if found is None or not finish(found[0], change.after):
-            continue
-        got = found[0].run_folder
-        apart = distance(whole.run_folder / "model.safetensors", got / "model.safetensors")
-        same = (got / "history.csv").read_text() == (whole.run_folder / "history.csv").read_text()
-        greatest = max(greatest, apart)
-        held += apart <= ROUNDING and same
-        if apart > ROUNDING or not same:
-            fail(f"{claim}, {change.name}, from {found[1]}: {apart:.2g} apart; {same=} history")
-    names = list(dict.fromkeys(change.name for change in changes))
+        run = stopped.copy(work / f"changed-{number}")
+        try:
+            must_be_refused(run, change)
+            held += 1
+        except Failure as failure:
+            report(failure)
     return Row(
-        f"{claim}: every final weight within {ROUNDING:.0e} of the undisturbed run's, in float64 "
-        "(relative for those over 1), and the same history",
+        "Resumed after the experiment has changed: refused in one line that names exactly the keys "
+        "that differ, exit status 2, and no file is changed",
         held,
         len(changes),
-        f"{', '.join(names)}; at most {greatest:.1e} apart",
-        COMMAND,
+        ", ".join(" and ".join(f"`{key}`" for key in change) for change in changes),
     )
 
 
-def of_other_code(
-    project: Project, whole: Project, work: Path, numbers: random.Random, files: Sequence[str]
-) -> Row:
-    """Begun by another version of the code, finished by the present one."""
-    held = 0
-    for number, name in enumerate(files):
-        other = changed_code(project.source, work / f"other-code-{number}", name)
-        older = replace(project, source=other)
-        found = interrupted_in_epoch(fresh_copies(older, f"code-{number}"), training(), numbers)
-        if found is None:
-            continue
-        resumed = replace(found[0], source=project.source)
-        if not finish(resumed, training()):
-            continue
-        status, err = resumed.run("evaluate", NAME)
-        codes = [code_sha256(older), code_sha256(resumed)]
-        recorded = _recorded(resumed) if status == 0 else {}
-        same = not differences(_weights(whole), _weights(resumed))
-        held += recorded.get("code") == codes and codes[0] != codes[1] and same
-        if recorded.get("code") != codes or not same:
-            fail(f"code changed in {name}: {same=} weights; {codes} recorded as {recorded}; {err}")
-    return Row(
-        "Resumed after the code has changed: allowed, and both versions' hashes are in "
-        "metrics.json, in order; where the change was a comment, the same bytes of weights",
-        held,
-        len(files),
-        f"changed: {', '.join(files)}",
-        COMMAND,
-    )
+def must_be_refused(project: Project, change: Mapping[str, Any]) -> None:
+    """Raise Failure unless training refuses the changed experiment and names ``change``'s keys."""
+    sections: dict[str, Any] = {}
+    for key, value in change.items():
+        section, _, name = key.partition(".")
+        if name:
+            sections.setdefault(section, {})[name] = value
+    name = change.get("name", NAME)
+    project.set_experiment(name, **sections)
+    project.run_folder.rename(project.run_folder.with_name(name))
+    line = is_refused(project, ("train", name))
+    named = set(line.split()) & known_keys(project, name)
+    if named != change.keys():
+        raise Failure(f"expected the keys {', '.join(change)} alone: {line}")
 
 
-def changed_code(source: Path, folder: Path, name: str) -> Path:
-    """A copy of the code with one more comment in one file."""
-    shutil.copytree(source, folder / "src")
-    with (folder / "src" / "steadyspike" / name).open("a") as file:
-        file.write("# Another version.\n")
-    return folder / "src"
+def known_keys(project: Project, name: str) -> set[str]:
+    """The dotted keys that decide an experiment's results."""
+    from steadyspike.train.config import load_experiment
 
-
-def code_sha256(project: Project) -> str:
-    """What the project's code says of itself."""
-    return project.python("from steadyspike.train import provenance as p; print(p.code_sha256())")
-
-
-def _recorded(project: Project) -> Mapping[str, Any]:
-    import json
-
-    metrics = json.loads((project.run_folder / "metrics.json").read_text())
-    provenance: Mapping[str, Any] = metrics.get("provenance", {})
-    return provenance
-
-
-def _weights(project: Project) -> dict[str, bytes]:
-    names = ("model.safetensors", "best.safetensors", "history.csv")
-    return {name: (project.run_folder / name).read_bytes() for name in names}
+    return set(load_experiment(project.root / "params.yaml", name).decisive())

@@ -1,4 +1,4 @@
-"""docs/reliability.json, and the page made of it."""
+"""docs/reliability.json, which holds the measurements, and the page written from it."""
 
 import json
 import os
@@ -10,12 +10,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rows import Row
+REPOSITORY = Path(__file__).parents[2]
+FACTS, PAGE = (REPOSITORY / "docs" / f"reliability.{kind}" for kind in ("json", "md"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim, how often it was tried and how often it held."""
+
+    claim: str  # a sentence without a full stop
+    held: int
+    tried: int
+    figures: str = ""  # what else was measured, with units: "slowest stop 0.4 s"
+
+    @property
+    def holds(self) -> bool:
+        return self.tried > 0 and self.held == self.tried
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one part has measured, and where."""
+    """The rows of one part, and when, where and with which code they were measured."""
 
     title: str
     rows: tuple[Row, ...]
@@ -27,83 +42,74 @@ class Part:
     versions: str
 
 
-def machine(repository: Path) -> dict[str, Any]:
-    """Where and when this runs, as `Part` keeps it."""
+def surroundings() -> dict[str, Any]:
+    """The date, commit, processor and versions, as `Part` records them."""
     from steadyspike.bench.machine import cores, device_name
 
+    commit = _git("rev-parse", "--short", "HEAD")
+    if commit and _git("status", "--porcelain", "src"):
+        commit += " and uncommitted changes"
     torch = version("torch").partition("+")[0]
-    head = _git(repository, "rev-parse", "--short", "HEAD")
-    if head and _git(repository, "status", "--porcelain", "src"):
-        head += " and uncommitted changes"
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": head or os.environ.get("REVISION", "unknown"),
+        "commit": commit or os.environ.get("REVISION", "unknown"),
         "processor": device_name("cpu"),
         "cores": cores(),
         "versions": f"Python {platform.python_version()}, torch {torch}",
     }
 
 
-def _git(repository: Path, *arguments: str) -> str:
-    """What git prints; nothing where there is no repository."""
-    return subprocess.run(
-        ["git", *arguments], cwd=repository, capture_output=True, text=True
-    ).stdout.strip()
+def _git(*arguments: str) -> str:
+    """The output of a git command; empty outside a git checkout."""
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
 
 
-def read_parts(repository: Path) -> dict[str, Part]:
-    """What earlier runs have measured, by part."""
-    path = repository / "docs" / "reliability.json"
-    if not path.exists():
+def read_parts() -> dict[str, Part]:
+    """The parts measured so far, by name."""
+    if not FACTS.exists():
         return {}
     return {
         name: Part(**{**part, "rows": tuple(Row(**row) for row in part["rows"])})
-        for name, part in json.loads(path.read_text()).items()
+        for name, part in json.loads(FACTS.read_text()).items()
     }
 
 
-def write_page(repository: Path, parts: dict[str, Part]) -> None:
-    """docs/reliability.json and docs/reliability.md."""
-    from steadyspike.files import write_atomically
-
-    facts = json.dumps({name: asdict(part) for name, part in parts.items()}, indent=2) + "\n"
-    write_atomically(repository / "docs" / "reliability.json", facts)
-    write_atomically(repository / "docs" / "reliability.md", page(parts))
+def write_parts(parts: dict[str, Part]) -> None:
+    """Write the measurements and the page, its parts in the order of ``parts``."""
+    facts = {name: asdict(part) for name, part in parts.items()}
+    FACTS.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    PAGE.write_text(page(parts))
 
 
 def page(parts: dict[str, Part]) -> str:
-    """The page as Markdown."""
+    """The page in Markdown."""
     rows = [row for part in parts.values() for row in part.rows]
     lines = [
-        "# Nothing lost, nothing let in",
+        "# Reliability",
         "",
-        "Written by `make reliability` from what it measured; a sample of each row is in "
-        "`make test`. Each command repeats its part.",
+        "Interrupted, resumed and moved runs must give the same bytes, and broken files must be "
+        "refused. `make reliability` measures this and writes this page; `make reliability "
+        "PARTS=kills` measures one part. `make test` tries a sample of each. Each part states "
+        "when and with which commit it was measured.",
         "",
-        f"**{sum(row.holds for row in rows)} of {len(rows)} rows hold.**",
+        f"**{sum(row.holds for row in rows)} of {len(rows)} claims held.**",
     ]
-    for part in parts.values():
+    for name, part in parts.items():
+        minutes, seconds = divmod(part.seconds, 60)
         lines += [
             "",
             f"## {part.title}",
             "",
-            f"{part.date}, commit {part.commit}, {part.processor}, {part.cores} cores, "
-            f"{part.versions}; {_minutes(part.seconds)}.",
+            f"`PARTS={name}`. {part.date}, commit {part.commit}, {part.processor}, {part.cores} "
+            f"cores, {part.versions}; {minutes} min {seconds} s.",
             "",
-            "| | Claim | Held | Measured | Command |",
-            "|---|---|---|---|---|",
+            "| | Claim | Held | Measured |",
+            "|---|---|---|---|",
         ]
         lines += [
-            f"| {'✓' if row.holds else '✗'} | {_cell(row.claim)} | {row.held:,} of {row.tried:,} "
-            f"| {_cell(row.figures)} | `{_cell(row.command)}` |"
+            f"| {'✓' if row.holds else '✗'} | {row.claim} | {row.held:,} of {row.tried:,} "
+            f"| {row.figures} |"
             for row in part.rows
         ]
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")  # else it would end the cell, in code too
-
-
-def _minutes(seconds: int) -> str:
-    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"

@@ -1,186 +1,191 @@
-"""Same bits elsewhere: in other surroundings, on emulated processors; what a GPU would refuse."""
+"""The same bits in other environments: cores, locale, folder, hash seed, container, processors."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import container
-import elsewhere
-from elsewhere import HERE, REPOSITORY, Place, check_out
-from rows import Row
+from page import REPOSITORY, Row
+from project import Failure, report
 
-COMMAND = ".venv/bin/python tools/reliability places"
-PYTHON = sys.executable
+EMULATOR = "qemu-x86_64"
+PROCESSOR = "Haswell"  # the first with AVX2; without AVX-512
+#: Flags in /proc/cpuinfo that such a processor does not have.
+LATER_FLAGS = re.compile(r"\b(?:avx512\w*|avx_vnni|amx_\w+)\b ?")
+LOCALE = "tr_TR.UTF-8"  # a comma in numbers; the upper case of i is not I
+CLAIM = "The default pipeline, trained anew, leaves the committed dvc.lock and reports unchanged"
+
+
+@dataclass(frozen=True)
+class Place:
+    """An environment to run in."""
+
+    name: str
+    prefix: tuple[str, ...] = ()  # before each command
+    variables: dict[str, str] = field(default_factory=dict)
+    folder: str = "checkout"  # of the repository's clone
 
 
 def measure(work: Path, few: bool) -> Iterator[Row]:
-    """The rows of this part, the quickest first."""
-    work.chmod(0o755)  # another user goes through it
-    yield from operator_rows(few)
-    root = check_out(work, HERE)
-    names = ["osr_ots"] if few else elsewhere.experiments(root)
-    changed = elsewhere.places(work)
-    together = elsewhere.all_together(changed)
-    for place in [together] if few else [elsewhere.cores(2), *changed]:
-        yield verified(work, place, names)
-    for model in elsewhere.PROCESSORS[: 1 if few else None]:
-        yield on_processor(work, model, names, 1 if few else 2)
+    """Rows: the first batches in each place, then the whole pipeline trained anew."""
+    changed = places(work)
+    together = all_together(changed)
+    for place in [together] if few else [cores(2), *changed]:
+        yield verified(check_out(work, place), place)
+    yield on_another_processor(work, 1 if few else 2)
     if few:
         return
-    yield without_avx2(work)
-    for place in (elsewhere.cores(2), together):
-        yield retrained(work, place)
-    yield retrained_in_a_container(work)
+    for place in (cores(2), together):
+        yield retrained(check_out(work / f"retrained {place.folder}", place), place)
+    yield retrained_in_a_container()
 
 
-def operator_rows(few: bool) -> Iterator[Row]:
-    """No operator that a GPU refuses to do the same twice, none that MKL does by the processor."""
-    from operators import BY_PROCESSOR, REFUSED, documented, every_experiment, operators
+def cores(count: int) -> Place:
+    """The first ``count`` of the processor cores."""
+    chosen = sorted(os.sched_getaffinity(0))[:count]
+    prefix = ("taskset", "--cpu-list", ",".join(map(str, chosen)))
+    return Place(f"{len(chosen)} visible core{'s' * (len(chosen) > 1)}", prefix)
 
-    refused = {operator for several in REFUSED.values() for operator in several}
-    unknown = sorted(documented().keys() - REFUSED)
-    all_of_them, clean, by_processor, called = 0, 0, 0, set[str]()
-    on_cpu = 0
-    for name, experiment in every_experiment(REPOSITORY):
-        if few and not name.startswith("default"):
-            continue
-        found = operators(experiment)
-        called |= found
-        all_of_them += 1
-        clean += notify(name, "a GPU refuses", found & refused)
-        if experiment.device == "cpu":
-            on_cpu += 1
-            by_processor += notify(name, "MKL chooses by the processor", found & BY_PROCESSOR)
-    notify("torch", "documented as refused, unknown here", set(unknown))
-    yield Row(
-        "`use_deterministic_algorithms(True)` holds on CUDA for every experiment: none calls an "
-        "operator that torch documents as refused",
-        clean if not unknown else 0,
-        all_of_them,
-        f"{len(called)} operators called, {len(documented())} documented as refused; looked at "
-        "as they are called on a CPU, no GPU was asked",
-        COMMAND,
+
+def places(work: Path) -> list[Place]:
+    """Places with one thing changed; the locale is compiled into ``work``."""
+    return [
+        cores(1),
+        locale(work / "locales"),
+        Place("time zone Pacific/Kiritimati", variables={"TZ": "Pacific/Kiritimati"}),
+        Place("hash seed 1", variables={"PYTHONHASHSEED": "1"}),
+        Place("folder `a place/ö`", folder="a place/ö"),
+    ]
+
+
+def locale(folder: Path) -> Place:
+    """`LOCALE`, compiled by localedef."""
+    folder.mkdir(parents=True, exist_ok=True)
+    language, _, encoding = LOCALE.partition(".")
+    command = ["localedef", "-i", language, "-f", encoding, str(folder / LOCALE)]
+    subprocess.run(command, capture_output=True)
+    variables = {"LOCPATH": str(folder), "LC_ALL": LOCALE}
+    done = subprocess.run(
+        ["locale", "decimal_point"], env=os.environ | variables, capture_output=True, text=True
     )
-    yield Row(
-        "No experiment on the CPU calls an operator whose code MKL chooses by the processor",
-        by_processor,
-        on_cpu,
-        f"of {', '.join(f'`{name}`' for name in sorted(BY_PROCESSOR))}",
-        COMMAND,
-    )
+    if done.stdout.strip() != ",":
+        raise RuntimeError(f"localedef could not compile {LOCALE} (Debian: package locales)")
+    return Place(f"locale {LOCALE}", variables=variables)
 
 
-def notify(name: str, what: str, found: set[str]) -> bool:
-    """Whether nothing was found; what was found goes to standard error."""
-    if found:
-        print(f"places: {name}: {what}: {', '.join(sorted(found))}", file=sys.stderr)
-    return not found
-
-
-def verified(work: Path, place: Place, names: list[str], batches: int | None = None) -> Row:
-    """The first batches in one place, compared with the committed digests."""
-    root = check_out(work, place)
-    limit = () if batches is None else ("--batches", str(batches))
-    began = time.monotonic()
-    verify = (PYTHON, "-m", "steadyspike", "verify", *names, *limit)
-    done = elsewhere.run(work, root, place, *verify)
-    equal, tensors, last = read_verdicts(done.stdout)
-    if equal < len(names):
-        print(f"places: {place.name}: {done.stdout}{done.stderr[-2000:]}", file=sys.stderr)
-    return Row(
-        f"The first batches give the committed digests: {place.name}",
-        equal,
-        len(names),
-        f"{tensors:,} tensors equal, up to batch {last}; {time.monotonic() - began:.0f} s",
-        COMMAND,
+def all_together(places: Sequence[Place]) -> Place:
+    """All changes at once."""
+    return Place(
+        ", ".join(place.name for place in places),
+        tuple(word for place in places for word in place.prefix),
+        {name: value for place in places for name, value in place.variables.items()},
+        next((place.folder for place in places if place.folder != Place.folder), Place.folder),
     )
 
 
-def read_verdicts(told: str) -> tuple[int, int, int]:
-    """Experiments that are equal, their tensors, the last batch, as `steadyspike verify` tells."""
-    found = re.findall(r"(?m)^\S+: equal, (\d+) tensors after batches .*?(\d+)$", told)
-    return len(found), sum(int(n) for n, _ in found), max((int(b) for _, b in found), default=0)
+def emulated(work: Path) -> Place | None:
+    """The processor `PROCESSOR`, with a /proc/cpuinfo to match; None without an emulator."""
+    emulator = shutil.which(EMULATOR)
+    if emulator is None:
+        return None
+    prefix = work / PROCESSOR
+    (prefix / "proc").mkdir(parents=True, exist_ok=True)
+    own = Path("/proc/cpuinfo").read_text()
+    flags = re.sub(r"(?m)^flags.*$", lambda line: LATER_FLAGS.sub("", line[0]), own)
+    (prefix / "proc" / "cpuinfo").write_text(flags)
+    # It takes every file that it finds below the prefix from there.
+    return Place(f"emulated {PROCESSOR}", (emulator, "-L", str(prefix), "-cpu", PROCESSOR))
 
 
-def on_processor(work: Path, model: str, names: list[str], batches: int) -> Row:
-    """As `verified`, on an emulated processor without AVX-512."""
-    place = elsewhere.emulated(model, work)
-    if place is None:
-        return not_tried(f"emulated {model}", len(names))
-    return verified(work, place, names, batches)
+def check_out(work: Path, place: Place) -> Path:
+    """A clone of the last commit with its data, in the place's folder below ``work``."""
+    root = work / place.folder
+    if not root.exists():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["git", "clone", "--quiet", REPOSITORY, root], check=True)
+        run(root, Place("here"), "dvc", "pull", "--quiet", "--remote", "embedded", "data.dvc")
+    return root
 
 
-def not_tried(what: str, of: int) -> Row:
-    claim = f"The first batches give the committed digests: {what}"
-    reason = f"not tried: {elsewhere.EMULATOR} is not installed (Debian: qemu-user)"
-    return Row(claim, 0, of, reason, COMMAND)
-
-
-def without_avx2(work: Path) -> Row:
-    """One that cannot give the same bits: told in one line, and it trains."""
-    claim = "A processor without AVX2 trains, after one line that says that its bits differ"
-    model = elsewhere.WITHOUT_AVX2
-    place = elsewhere.emulated(model, work)
-    if place is None:
-        return Row(claim, 0, 1, f"not tried: no {elsewhere.EMULATOR}", COMMAND)
-    root = check_out(work, place)
-    verify = (PYTHON, "-m", "steadyspike", "verify", "osr_ots", "--batches", "1")
-    done = elsewhere.run(work, root, place, *verify)
-    # The emulator has words of its own.
-    own = [line for line in done.stderr.splitlines() if line.startswith("steadyspike:")]
-    told = len(own) == 1 and "no AVX2" in own[0]
-    trained = done.returncode in (0, 1) and done.stdout.startswith("osr_ots: ")
-    if not (told and trained):
-        print(f"places: {place.name}: {done.stdout}{done.stderr[-2000:]}", file=sys.stderr)
-    figures = f"{place.name}; exit status {done.returncode}"
-    return Row(claim, int(told and trained), 1, figures, COMMAND)
-
-
-CLAIM = "The default pipeline, trained anew, gives the committed dvc.lock and reports"
-
-
-def retrained(work: Path, place: Place) -> Row:
-    """`make train` on a clone of the last commit, in one place."""
-    pipeline = work / f"pipeline {place.name[:12]}"
-    root = check_out(pipeline, place)
-    elsewhere.own(root, place)
-    began = time.monotonic()
-    done = elsewhere.run(pipeline, root, place, "tools/train.sh")
-    return outcome(root, place.name, began, done)
-
-
-def retrained_in_a_container(work: Path) -> Row:
-    """`docker compose up train` on a clone of the last commit."""
-    claim = f"{CLAIM}: in the container"
-    obstacle = container.engine_obstacle()
-    if obstacle:
-        return Row(claim, 0, 1, f"not tried: {obstacle}", COMMAND)
-    root = check_out(work / "container", HERE)
-    obstacle = container.build(root)
-    if obstacle:
-        return Row(claim, 0, 1, f"not tried: {obstacle}", COMMAND)
-    began = time.monotonic()
-    return outcome(root, "in the container", began, container.train(root))
-
-
-def outcome(root: Path, where: str, began: float, done: "subprocess.CompletedProcess[str]") -> Row:
-    """Whether everything was trained, and nothing that is committed has changed."""
-    minutes = (time.monotonic() - began) / 60
-    stages = len(re.findall(r"Running stage '", done.stdout))
-    trained = len(list(root.glob("runs/*/history.csv")))
-    status = subprocess.run(
-        ["git", "-c", "safe.directory=*", "status", "--porcelain", "--", "dvc.lock", "reports"],
+def run(root: Path, place: Place, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a checkout, with its own code and this environment's packages."""
+    variables = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(root / "src"),
+        **place.variables,
+    }
+    return subprocess.run(
+        [*place.prefix, *command],
         cwd=root,
+        env=os.environ | variables,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
-    same = status.returncode == 0 and not status.stdout
-    held = same and done.returncode == 0 and trained == len(elsewhere.experiments(root))
+
+
+def experiments(root: Path) -> list[str]:
+    """The names in its params.yaml."""
+    from steadyspike.train.params import read_yaml
+
+    return list(read_yaml(root / "params.yaml")["experiments"])
+
+
+def verified(
+    root: Path, place: Place, names: Sequence[str] = (), batches: int | None = None
+) -> Row:
+    """`steadyspike verify` in one place: the first batches against the committed digests."""
+    names = names or experiments(root)
+    limit = () if batches is None else ("--batches", str(batches))
+    began = time.monotonic()
+    done = run(root, place, sys.executable, "-m", "steadyspike", "verify", *names, *limit)
+    equal = re.findall(r"(?m)^\S+: equal, (\d+) tensors after batches", done.stdout)
+    if len(equal) < len(names):
+        report(Failure(f"{place.name}: {done.stdout}{done.stderr[-2000:]}"))
+    return Row(
+        f"The first batches give the committed digests: {place.name}",
+        len(equal),
+        len(names),
+        f"{sum(map(int, equal)):,} tensors equal; {time.monotonic() - began:.0f} s",
+    )
+
+
+def on_another_processor(work: Path, batches: int) -> Row:
+    """As `verified`, of the first batches alone: an emulator is slow."""
+    place = emulated(work)
+    if place is None:
+        claim = f"The first batches give the committed digests: emulated {PROCESSOR}"
+        return Row(claim, 0, 1, f"not tried: {EMULATOR} is not installed (Debian: qemu-user)")
+    return verified(check_out(work, place), place, batches=batches)
+
+
+def retrained(root: Path, place: Place) -> Row:
+    """The default pipeline, on a clone without runs and without DVC's cache of them."""
+    began = time.monotonic()
+    done = run(root, place, "tools/train.sh")
+    minutes = (time.monotonic() - began) / 60
+    changed = run(root, Place("here"), "git", "status", "--porcelain", "--", "dvc.lock", "reports")
+    trained = len(list(root.glob("runs/*/history.csv")))
+    held = (done.returncode, changed.stdout, trained) == (0, "", len(experiments(root)))
     if not held:
-        said = f"{status.stdout}{status.stderr}{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        print(f"places: {where}: exit status {done.returncode}\n{said}", file=sys.stderr)
-    figures = f"{stages} stages run, {trained} experiments trained in {minutes:.1f} min"
-    return Row(f"{CLAIM}: {where}", int(held), 1, figures, COMMAND)
+        report(Failure(f"{place.name}: {changed.stdout}{done.stdout[-2000:]}{done.stderr[-2000:]}"))
+    figures = f"{trained} experiments trained in {minutes:.1f} min"
+    return Row(f"{CLAIM}: {place.name}", int(held), 1, figures)
+
+
+def retrained_in_a_container() -> Row:
+    """The image built and the pipeline trained in it, which docker/test.sh does and compares."""
+    claim = f"{CLAIM}: in the container"
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "info"], capture_output=True).returncode:
+        return Row(claim, 0, 1, "not tried: no Docker engine answers (docker/engine.sh starts one)")
+    command = ["docker/test.sh", "build", "one_machine"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    if done.returncode:
+        report(Failure(f"docker/test.sh: {done.stdout[-2000:]}{done.stderr[-2000:]}"))
+    return Row(claim, int(done.returncode == 0), 1, "`docker/test.sh build one_machine`")

@@ -1,21 +1,21 @@
-"""A small project to train, evaluate and report, in a folder of its own, by real processes."""
+"""A small project in a folder of its own, on which real processes run the command."""
 
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 NAME = "small"
-#: Of the repository's defaults: seconds of training, and everything random that there is.
+#: Changes to the repository's defaults: trains in seconds, with every source of randomness.
 SMALL: dict[str, Any] = {
     "dataset": {"augmentation": "crop_flip"},
     "model": {"widths": [4, "P", 8], "dropout": 0.1},
@@ -23,19 +23,21 @@ SMALL: dict[str, Any] = {
     "evaluation": {"batch": 20, "steps": 2},
 }
 IMAGES = {"train": 240, "test": 200}
-CHECKPOINT = "checkpoint.pt"
-#: Lie beside a run's results, and tell when and where it ran.
-BESIDE = {"environment.json", "timing.json"}
+#: Of a run's files, the only ones that may differ from run to run.
+VARYING = {"environment.json", "timing.json"}
+STOPPED = f"steadyspike: {NAME} stopped; the same command goes on from runs/{NAME}/checkpoint.pt"
+
+
+class Failure(Exception):
+    """A claim did not hold; the message says how."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with params.yaml and data, and the code that is run in it."""
+    """A folder with params.yaml and data/, and the code that runs there."""
 
     root: Path
-    source: Path  # a copy of src: others may edit the repository's while this runs
-    program: Sequence[str] = ("-m", "steadyspike")  # what Python runs
-    more: Mapping[str, str] = field(default_factory=dict)  # of its environment
+    source: Path
 
     @property
     def run_folder(self) -> Path:
@@ -43,105 +45,80 @@ class Project:
 
     @property
     def checkpoint(self) -> Path:
-        return self.run_folder / CHECKPOINT
+        return self.run_folder / "checkpoint.pt"
 
-    def start(
-        self,
-        *arguments: str,
-        err: IO[Any] | int = subprocess.PIPE,
-        dump: Path | None = None,
-        through: Sequence[str] = (),
-    ) -> "subprocess.Popen[str]":
-        """``steadyspike ARGUMENTS`` here; on SIGUSR1 it writes its stack to the file ``dump``.
-
-        ``through`` is a command that becomes the one that is given to it.
-        """
-        # Inherited: one that comes before it is waited for ends nothing.
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+        """Start ``steadyspike ARGUMENTS`` here, with these environment variables."""
+        environment = {**os.environ, "PYTHONPATH": str(self.source), **variables}
+        # Without compiled files every start would take seconds longer.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         return subprocess.Popen(
-            [*through, sys.executable, *self.program, *arguments],
+            [sys.executable, "-m", "steadyspike", *arguments],
             cwd=self.root,
-            env=self.environment(dump),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=err,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """As `start`, to its end: the exit status as a shell has it, and standard error."""
-        process = self.start(*arguments)
-        _, err = process.communicate()
-        return shell_status(process), err
+    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        """Run ``steadyspike ARGUMENTS`` to its end; the exit status and standard error."""
+        return ended(self.start(*arguments, **variables))
 
-    def python(self, code: str) -> str:
-        """What a line of Python prints that imports the project's code."""
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=self.root,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+    def finish(self, *arguments: str, **variables: str) -> None:
+        """As `run`; raises Failure if the exit status is not 0."""
+        status, err = self.run(*arguments, **variables)
+        if status:
+            raise Failure(f"{' '.join(arguments)} ended with {status}: {err}")
 
-    def environment(self, dump: Path | None = None) -> dict[str, str]:
-        own = {**os.environ, "PYTHONPATH": str(self.source)}
-        # A user's own Python keeps what it has compiled; without, every start would take 3 s more.
-        own.pop("PYTHONDONTWRITEBYTECODE", None)
-        own.setdefault("PYTHONPYCACHEPREFIX", str(self.source.parent / "pycache"))
-        own |= self.more
-        if dump is not None:
-            own["PYTHONPATH"] = f"{Path(__file__).parent / 'stack'}:{self.source}"
-            own["STACK_DUMP"] = str(dump)
-        return own
+    def fresh(self, root: Path) -> "Project":
+        """The same project, nothing run yet, in another folder."""
+        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("runs", "reports"))
+        return replace(self, root=root)
 
     def copy(self, root: Path) -> "Project":
-        """All files as they are now, in another folder; the same code."""
+        """The project with all its files, in another folder."""
         shutil.copytree(self.root, root)
         return replace(self, root=root)
 
-    def fresh(self, root: Path) -> "Project":
-        """The same project before anything was run in it."""
-        root.mkdir(parents=True)
-        shutil.copytree(self.root / "data", root / "data")
-        shutil.copy(self.root / "params.yaml", root)
-        return replace(self, root=root)
-
-    def change(self, **overrides: Any) -> None:
-        """Give the experiment these values of ``section`` and ``key``."""
+    def set_experiment(self, name: str = NAME, **sections: Mapping[str, Any]) -> None:
+        """Let params.yaml have one experiment, with these values over the defaults."""
         path = self.root / "params.yaml"
         document = yaml.safe_load(path.read_text())
-        document["experiments"][NAME] = overrides
+        document["experiments"] = {name: sections}
         path.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def outcome(self, *folders: str) -> dict[str, bytes]:
-        """Every file below ``folders`` that must be the same in every run, hidden ones too."""
+    def results(self) -> dict[str, bytes]:
+        """Every file in runs/ and reports/ that must be the same bytes in every run."""
         return {
-            name: raw
-            for folder in folders or ("runs", "reports")
-            for name, raw in contents(self.root / folder).items()
-            if Path(name).name not in BESIDE
+            str(path.relative_to(self.root)): path.read_bytes()
+            for part in ("runs", "reports")
+            for path in (self.root / part).rglob("*")
+            if path.is_file() and path.name not in VARYING
         }
+
+    def must_equal(self, expected: Mapping[str, bytes]) -> None:
+        """Raise Failure unless `results` are ``expected``, with no file more or less."""
+        got = self.results()
+        names = sorted(n for n in expected.keys() | got.keys() if expected.get(n) != got.get(n))
+        if names:
+            raise Failure(f"{self.root}: not as in the undisturbed run: {', '.join(names)}")
 
 
 def make_project(work: Path, name: str = "project", **overrides: Mapping[str, Any]) -> Project:
-    """A project in ``work``, its images the first of the embedded ones; sections changed so.
-
-    All that are made in one folder run the same copy of the code.
-    """
+    """A project in ``work`` with the repository's defaults changed by `SMALL` and ``overrides``."""
     from steadyspike.train.params import merge, read_yaml
 
     source = work / "src"
-    if not source.exists():
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / "src", source, ignore=ignored)
-    root = work / name
-    write_data(root / "data")
+    if not source.exists():  # a copy: the repository may be edited during a long measurement
+        shutil.copytree(REPOSITORY / "src", source)
+    project = Project(work / name, source)
+    write_data(project.root / "data")
     defaults = merge(merge(read_yaml(REPOSITORY / "params.yaml")["defaults"], SMALL), overrides)
-    document = {"defaults": defaults, "experiments": {NAME: {}}}
-    (root / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-    return Project(root, source)
+    (project.root / "params.yaml").write_text(yaml.safe_dump({"defaults": defaults}))
+    project.set_experiment()
+    return project
 
 
 def write_data(folder: Path) -> None:
@@ -159,37 +136,47 @@ def write_data(folder: Path) -> None:
     )
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by its path relative to the folder's parent."""
-    return {
-        str(path.relative_to(folder.parent)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Wait for the end; the exit status as a shell gives it (128 + signal), standard error."""
+    _, err = process.communicate()
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode, err
 
 
-def differences(expected: Mapping[str, bytes], got: Mapping[str, bytes]) -> list[str]:
-    """The names that are missing, too many or hold other bytes."""
-    return sorted(
-        name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name)
-    )
+def wait_for_write(process: "subprocess.Popen[str]", folder: Path, number: int = 1) -> bool:
+    """Wait until ``number`` files have begun to be written below ``folder``.
 
+    A file that is being written exists for milliseconds under a temporary name. Returns False if
+    the process ended before.
+    """
 
-def shell_status(process: "subprocess.Popen[Any]") -> int:
-    """A process's exit status as a shell tells it: 128 and more for a signal."""
-    code = process.returncode
-    return code if code >= 0 else 128 - code
+    def temporaries() -> set[tuple[Path, int]]:
+        found = set()
+        for path in folder.rglob(".*.tmp"):
+            try:
+                found.add((path, path.stat().st_ino))
+            except FileNotFoundError:  # renamed in the meantime
+                continue
+        return found
+
+    seen = temporaries()  # a kill leaves one behind
+    while process.poll() is None:
+        now = temporaries()
+        number -= len(now - seen)
+        if number <= 0:
+            return True
+        seen = now
+        time.sleep(0.0002)
+    return False
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint is there and ends with the SHA-256 of all before."""
-    try:
-        raw = checkpoint.read_bytes()
-    except FileNotFoundError:
+    """Whether a checkpoint exists and ends with the SHA-256 of the bytes before."""
+    if not checkpoint.exists():
         return False
+    raw = checkpoint.read_bytes()
     return len(raw) > 32 and hashlib.sha256(raw[:-32]).digest() == raw[-32:]
 
 
-def fail(what: str) -> None:
-    """Tell a failure where the figures do not go."""
-    print(f"reliability: {what}", file=sys.stderr, flush=True)
+def report(failure: Failure) -> None:
+    """Print a failure on standard error, so that it can be looked into."""
+    print(f"reliability: {failure}", file=sys.stderr, flush=True)

@@ -1,215 +1,220 @@
-"""Signals and a time limit: a checkpoint, the right exit status, and soon."""
+"""Stop training by a signal or a time limit, or damage its checkpoints, and resume it."""
 
-import math
 import random
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import damage
-from moments import OTHER, After, InPhase, Within, look, timed
-from project import NAME, Project, differences, fail, is_whole, make_project, shell_status
-from rows import Row
+from page import Row
+from project import (
+    NAME,
+    STOPPED,
+    Failure,
+    Project,
+    ended,
+    is_whole,
+    make_project,
+    report,
+    wait_for_write,
+)
 
-COMMAND = ".venv/bin/python tools/reliability stops"
-MOST_SECONDS = 10.0  # that a stop may take
-STOPS, STOPS_IN_EVALUATION, LIMITS = 22, 8, 8
-Stop = After | Within | InPhase
-IN_EVALUATION = ("evaluation within training",)
-TOLD = f"steadyspike: {NAME} stopped; the same command goes on from runs/{NAME}/checkpoint.pt"
-#: Where whoever stops a run must be told how it goes on.
-WITHIN = ("in a batch", "evaluation within training", "writing a checkpoint")
-NAMES = {
+SIGNALS = {
     signal.SIGTERM: "SIGTERM",
     signal.SIGINT: "Ctrl-C (SIGINT)",
     signal.SIGHUP: "A closed terminal (SIGHUP)",
 }
+MOST_SECONDS = 10.0  # from the signal or the limit to the end of the process
+STOPS, LIMITS, DAMAGED, BOTH_DAMAGED = 20, 8, 20, 6
+TRAIN = ("train", NAME, "--checkpoint-every", "0s")
+BEFORE = "checkpoint-before.pt"
+BLOCK = 4096  # bytes of a block of the file system
+#: How a checkpoint is damaged, at a random place.
+DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    "truncated": lambda raw, numbers: raw[: numbers.randrange(1, len(raw))],
+    "one bit": lambda raw, numbers: _with_one_bit_flipped(raw, numbers.randrange(8 * len(raw))),
+    "empty": lambda raw, numbers: b"",
+    "block of zeros": lambda raw, numbers: _with_zeros(raw, numbers.randrange(len(raw) // BLOCK)),
+    "longer": lambda raw, numbers: raw + numbers.randbytes(numbers.randint(1, BLOCK)),
+}
 
 
-@dataclass
-class Stops:
-    """What a number of stops has come to."""
+def _with_one_bit_flipped(raw: bytes, bit: int) -> bytes:
+    place = bit // 8
+    return raw[:place] + bytes([raw[place] ^ 1 << bit % 8]) + raw[place + 1 :]
 
-    tried: int = 0
-    held: int = 0
-    runs: int = 0
-    early: int = 0  # before there was anything to keep
-    slowest: float = 0.0
-    phases: Counter[str] = field(default_factory=Counter)
+
+def _with_zeros(raw: bytes, block: int) -> bytes:
+    return raw[: block * BLOCK] + bytes(BLOCK) + raw[(block + 1) * BLOCK :]
 
 
 def measure(work: Path, few: bool) -> Iterator[Row]:
-    """The rows of this part."""
+    """Rows: each signal, the time limit, the newest checkpoint damaged, both damaged."""
     project = make_project(work)
-    whole = project.fresh(work / "whole")
     project.run("--version")  # the first start compiles Python's files
-    lengths = timed(whole, "train", NAME)
-    results = whole.outcome("runs")
-    tries = (1, 1) if few else (STOPS, STOPS_IN_EVALUATION)
-    for number in NAMES:
-        yield by_signal(project, results, lengths, work, number, *tries)
-    yield by_limit(project, results, lengths[0], work, 1 if few else LIMITS)
-    yield from damage.rows(project, results, work, few)
-
-
-def by_signal(
-    project: Project,
-    results: dict[str, bytes],
-    lengths: tuple[float, float],
-    work: Path,
-    number: signal.Signals,
-    anywhere: int,
-    in_evaluation: int,
-) -> Row:
-    """Stop training by a signal, at random moments and in evaluation; finish; compare.
-
-    ``lengths`` are the seconds of undisturbed training, and those without Python's start.
-    """
-    numbers = random.Random(int(number))
-    longest = dict(zip((After, Within, InPhase), (*lengths, lengths[1] / 2), strict=True))
-
-    def draw(kind: type[Stop]) -> Stop:
-        seconds = numbers.uniform(0, longest[kind])
-        return InPhase(IN_EVALUATION, seconds) if kind is InPhase else kind(seconds)
-
-    kinds = [After, Within] * ((anywhere + 1) // 2)
-    moments = [draw(kind) for kind in kinds[:anywhere] + [InPhase] * in_evaluation]
-    numbers.shuffle(moments)
-    stops = Stops()
-    while moments:
-        fresh = project.fresh(work / f"{number.name}-{stops.runs}")
-        sound: bool | None = True
-        tried = 0
-        while moments and sound:
-            sound = stop(fresh, number, moments[-1], stops)
-            if sound is not None:
-                tried += 1
-                moments.pop()
-            elif not tried:  # the whole of training was over: the machine is faster by now
-                late = moments.pop()
-                longest[type(late)] = min(longest[type(late)], late.seconds)
-                moments.append(draw(type(late)))
-        finish(fresh, results, stops, tried, sound)
-    return Row(
-        f"{NAMES[number]} during training: exit status {128 + number} within {MOST_SECONDS:.0f} s "
-        "and a whole checkpoint; the same command goes on, and the run's files have the "
-        "undisturbed run's bytes",
-        stops.held,
-        stops.tried,
-        f"slowest {stops.slowest:.2f} s; {stops.early} in start-up, before there was anything to "
-        f"keep; {', '.join(f'{count} {phase}' for phase, count in stops.phases.most_common())}",
-        COMMAND,
-    )
-
-
-def stop(project: Project, number: signal.Signals, moment: Stop, stops: Stops) -> bool | None:
-    """Send a signal at a moment; whether all is as promised, or None if training had ended."""
-    before = written(project.checkpoint)
-    dump = project.root / "stack"
-    dump.unlink(missing_ok=True)
-    process = project.start("train", NAME, dump=dump)
-    if not moment.reached(process, project, dump):
-        _, err = process.communicate()
-        if process.returncode == 0:
-            return None
-        stops.tried += 1
-        return _failed(f"ended with {shell_status(process)} by itself: {err}")
-    phase = look(process, dump)
-    sent = time.monotonic()
-    process.send_signal(number)
-    _, err = process.communicate()
-    took = time.monotonic() - sent
-    status = shell_status(process)
-    over = phase == OTHER and (project.run_folder / "timing.json").exists()
-    if over and status in (0, 128 + number):
-        return None  # it was about to end: every result is written
-    stops.tried += 1
-    stops.phases[phase] += 1
-    stops.slowest = max(stops.slowest, took)
-    if status != 128 + number or took > MOST_SECONDS:
-        return _failed(f"{number.name} {phase}: ended with {status} after {took:.1f} s: {err}")
-    if TOLD in err.splitlines():
-        if not is_whole(project.checkpoint) or written(project.checkpoint) == before:
-            return _failed(f"{number.name} {phase}: no new checkpoint")
-    elif phase in WITHIN:
-        return _failed(f"{number.name} {phase}: it does not tell how to go on: {err}")
-    elif written(project.checkpoint) == before:
-        stops.early += 1
-    elif not is_whole(project.checkpoint):  # of the last epoch: nothing is trained any more
-        return _failed(f"{number.name} {phase}: the checkpoint is not whole")
-    if "Traceback" in err and "in main" in err:  # not while Python itself begins
-        return _failed(f"{number.name} {phase}: {err}")
-    return True
-
-
-def written(path: Path) -> int | None:
-    """When a file was written, ns; stopped twice in the same batch, it may hold the same bytes."""
-    return path.stat().st_mtime_ns if path.exists() else None
-
-
-def by_limit(
-    project: Project, results: dict[str, bytes], seconds: float, work: Path, tries: int
-) -> Row:
-    """Stop by ``--stop-after`` until training is through, with every limit there is room for."""
-    stops = Stops()
-    # Every whole second from where Python's start leaves some time to where half is trained.
+    whole = project.fresh(work / "undisturbed")
     began = time.monotonic()
-    project.fresh(work / "limit").run("train", NAME, "--stop-after", "0s")
-    shortest = math.ceil(time.monotonic() - began)
-    span = 1 + max(1, int(seconds / 2))
-    given = []
-    while stops.tried < tries:
-        fresh = project.fresh(work / f"limit-{stops.runs}")
-        sound: bool | None = True
-        tried = 0
-        while sound and stops.tried < tries:
-            limit = shortest + stops.tried % span
+    whole.finish(*TRAIN)
+    seconds, expected = time.monotonic() - began, whole.results()
+    yield from signals(project, expected, seconds, work, 2 if few else STOPS)
+    yield limits(project, expected, seconds, work, 2 if few else LIMITS)
+    yield from damages(project, expected, work, few)
+
+
+def signals(
+    project: Project, expected: Mapping[str, bytes], seconds: float, work: Path, tries: int
+) -> Iterator[Row]:
+    """Half of the stops in the first half of a run's ``seconds``, half after a random batch."""
+    numbers = random.Random(15)
+    for number, name in SIGNALS.items():
+        held, slowest = 0, 0.0
+        for attempt in range(tries):
+            run = project.fresh(work / f"{number.name}-{attempt}")
+            if attempt % 2:
+                when = (0, numbers.uniform(0, 0.5 * seconds))
+            else:  # in a batch, or in the evaluation after an epoch
+                when = (numbers.randint(2, 60), numbers.uniform(0, 0.05))
+            try:
+                slowest = max(slowest, stop(run, number, *when))
+                run.finish(*TRAIN)
+                run.must_equal(expected)
+                held += 1
+            except Failure as failure:
+                report(failure)
+        yield Row(
+            f"{name} during training: exit status {128 + number} within {MOST_SECONDS:.0f} s, with "
+            "a whole checkpoint if training has begun; the same command resumes, and the run's "
+            "files have the same bytes as without the stop",
+            held,
+            tries,
+            f"slowest {slowest:.2f} s",
+        )
+
+
+def stop(project: Project, number: signal.Signals, writes: int = 0, seconds: float = 0) -> float:
+    """Start training and stop it by a signal; the seconds from the signal to the end.
+
+    The signal is sent ``seconds`` after the beginning of that many ``writes``, which are those of
+    checkpoints after each batch, or after the start of the process if ``writes`` is 0. Raises
+    Failure if the process does not end as it should, or had ended before.
+    """
+    process = project.start(*TRAIN)
+    if writes:
+        wait_for_write(process, project.run_folder, writes)
+    time.sleep(seconds)
+    began = time.monotonic()
+    process.send_signal(number)
+    status, err = ended(process)
+    took = time.monotonic() - began
+    if status != 128 + number or took > MOST_SECONDS:
+        raise Failure(f"{number.name}: ended with {status} after {took:.1f} s: {err}")
+    if STOPPED in err.splitlines():
+        if not is_whole(project.checkpoint):
+            raise Failure(f"{number.name}: no whole checkpoint")
+    elif writes:  # training had begun
+        raise Failure(f"{number.name}: does not say how to go on: {err}")
+    return took
+
+
+def limits(
+    project: Project, expected: Mapping[str, bytes], seconds: float, work: Path, tries: int
+) -> Row:
+    """Limits from 0 s to most of an undisturbed run's ``seconds``."""
+    held, latest, given = 0, 0.0, []
+    for attempt in range(tries):
+        run = project.fresh(work / f"limit-{attempt}")
+        limit = int(0.8 * seconds * attempt / tries)
+        given.append(limit)
+        try:
             began = time.monotonic()
-            status, err = fresh.run("train", NAME, "--stop-after", f"{limit}s")
-            if status == 0:
-                if not tried:  # the machine is faster by now
-                    shortest = max(0, shortest - 1)
-                sound = None
-                break
-            given.append(limit)
-            took = time.monotonic() - began - limit
-            stops.tried += 1
-            tried += 1
-            stops.slowest = max(stops.slowest, took)
-            sound = status == 143 and took <= MOST_SECONDS and TOLD in err.splitlines()
-            if not sound or not is_whole(fresh.checkpoint):
-                sound = _failed(
-                    f"--stop-after {limit}s ended with {status} {took:.1f} s late: {err}"
-                )
-        finish(fresh, results, stops, tried, sound)
+            status, err = run.run(*TRAIN, "--stop-after", f"{limit}s")
+            late = time.monotonic() - began - limit
+            latest = max(latest, late)
+            sound = status == 143 and STOPPED in err.splitlines() and is_whole(run.checkpoint)
+            if not sound or late > MOST_SECONDS:
+                raise Failure(f"--stop-after {limit}s: {status} after {late:.1f} s more: {err}")
+            run.finish(*TRAIN)
+            run.must_equal(expected)
+            held += 1
+        except Failure as failure:
+            report(failure)
     return Row(
-        f"`--stop-after TIME`: the same within {MOST_SECONDS:.0f} s of that time",
-        stops.held,
-        stops.tried,
-        f"limits of {min(given, default=0)} to {max(given, default=0)} s; the latest end came "
-        f"{stops.slowest:.2f} s after its limit",
-        COMMAND,
+        f"`--stop-after TIME`: exit status 143 within {MOST_SECONDS:.0f} s after that time, with a "
+        "whole checkpoint; the same command resumes, to the same bytes",
+        held,
+        tries,
+        f"limits of {min(given)} to {max(given)} s; the latest end {latest:.2f} s after its limit",
     )
 
 
-def finish(
-    project: Project, results: dict[str, bytes], stops: Stops, tried: int, sound: bool | None
-) -> None:
-    """Train to the end, where it has not come there (None), and compare; False is not sound."""
-    stops.runs += 1
-    if sound is False:
-        return
-    status, err = project.run("train", NAME) if sound else (0, "")
-    different = differences(results, project.outcome("runs"))
-    if status or different:
-        fail(f"after {tried} stops: ended with {status}; not as undisturbed: {different}; {err}")
-        return
-    stops.held += tried
+def damages(
+    project: Project, expected: Mapping[str, bytes], work: Path, few: bool
+) -> Iterator[Row]:
+    """Damage the newest checkpoint of a stopped run, then both."""
+    numbers = random.Random(24)
+    stopped = project.fresh(work / "stopped")
+    stop(stopped, signal.SIGTERM, writes=30)
+    names = list(DAMAGES)
+    for claim, tries, both in (
+        (
+            "The newest checkpoint damaged: a line says so, training resumes from the one before, "
+            "and the run's files have the same bytes as without the damage",
+            1 if few else DAMAGED,
+            False,
+        ),
+        (
+            "Both checkpoints damaged: refused in one line that names the file, exit status 2, "
+            "and no file is changed",
+            1 if few else BOTH_DAMAGED,
+            True,
+        ),
+    ):
+        held = 0
+        for attempt in range(tries):
+            run = stopped.copy(work / f"damaged-{both:d}-{attempt}")
+            damage(run.checkpoint, names[attempt % len(names)], numbers)
+            try:
+                if both:
+                    damage(run.run_folder / BEFORE, numbers.choice(names), numbers)
+                    is_refused(run)
+                else:
+                    resumes_from_before(run)
+                    run.must_equal(expected)
+                held += 1
+            except Failure as failure:
+                report(failure)
+        yield Row(claim, held, tries, ", ".join(names))
 
 
-def _failed(what: str) -> bool:
-    fail(what)
-    return False
+def damage(path: Path, how: str, numbers: random.Random) -> None:
+    """Damage a file in one of the ways of `DAMAGES`."""
+    raw = path.read_bytes()
+    damaged = raw
+    while damaged == raw:  # a block may be of zeros already
+        damaged = DAMAGES[how](raw, numbers)
+    path.write_bytes(damaged)
+
+
+def resumes_from_before(project: Project) -> None:
+    """Raise Failure unless training ends well after one line about the damaged checkpoint."""
+    status, err = project.run(*TRAIN)
+    folder = f"runs/{NAME}"
+    lines = [
+        line
+        for line in err.splitlines()
+        if line.startswith(f"steadyspike: {folder}/checkpoint.pt: ")
+        and line.endswith(f"; going on from {folder}/{BEFORE}")
+    ]
+    if status or len(lines) != 1:
+        raise Failure(f"with a damaged checkpoint training ended with {status}: {err}")
+
+
+def is_refused(project: Project, command: tuple[str, ...] = TRAIN) -> str:
+    """Raise Failure unless training refuses the checkpoint in one line; returns that line."""
+    before = project.results()
+    status, err = project.run(*command)
+    place = f"steadyspike: runs/{command[1]}/checkpoint.pt: "
+    if status != 2 or err.count("\n") != 1 or not err.startswith(place):
+        raise Failure(f"{project.root}: expected a refusal, ended with {status}: {err}")
+    project.must_equal(before)
+    return err

@@ -1,4 +1,4 @@
-"""Writers of the formats that others' data sets come in, for the fuzzer and for tests."""
+"""Writers of the formats that the data sets are published in."""
 
 import io
 import pickle
