@@ -173,7 +173,7 @@ def test_runs_hold_what_is_promised(project: Path) -> None:
             "history.csv",
             "digests.json",
             "metrics.json",
-            "membranes.json",
+            "layers.json",
             "environment.json",
             "timing.json",
         }

@@ -94,13 +94,14 @@ def evaluate(options: argparse.Namespace) -> None:
     names = options.memory or [options.experiment]
     experiments = [load_experiment(options.params, name) for name in names]
     _prepare()
-    from steadyspike.evaluate.run import evaluate_run, measure_memory, measure_weights
+    from steadyspike.evaluate.memory import measure_memory
+    from steadyspike.evaluate.run import evaluate_run, measure_weights
 
     dataset = _load(options, experiments[0])
     folder = options.runs / experiments[0].name
     if options.memory:
-        chosen = dict(zip(("online", "bptt"), experiments, strict=True))
-        measure_memory(chosen, dataset, options.runs / "memory.csv")
+        online, bptt = experiments
+        measure_memory(online, bptt, dataset, options.runs / "memory.csv")
     elif options.threshold or options.batch or options.weights:
         weights = options.weights or folder / "model.safetensors"
         score = measure_weights(experiments[0], dataset, weights, options.threshold, options.batch)

@@ -1,7 +1,7 @@
-"""Operations counted and counted by brute force, and a small network of each architecture.
+"""Operations counted by brute force, and a small network of each architecture.
 
-By brute force: with all weights one, a spike put alone on an input changes as many outputs as it
-causes operations.
+Brute force: with all weights one, a spike alone at an input changes as many outputs as it causes
+operations.
 """
 
 import copy
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steadyspike.evaluate.operations import Operations
+from steadyspike.evaluate.operations import OperationCounter
 from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
 from steadyspike.snn.sequence import sequence
 
@@ -24,18 +24,18 @@ def straight(spikes: Tensor) -> Tensor:
 
 
 def count(model: nn.Module, frames: Tensor, chunk: int | None = None, batch: int = 100) -> Any:
-    """The operations of ``model`` over frames (T, N, ...), in batches and chunks of steps."""
-    operations = Operations(model.eval(), len(frames))
-    with torch.no_grad():
+    """An OperationCounter that has seen frames (T, N, ...), in batches and chunks of steps."""
+    counter = OperationCounter(model.eval(), len(frames))
+    with counter.counting(), torch.no_grad():
         for part in frames.split(batch, dim=1):
-            with operations.counted(part.shape[1]), sequence(model, len(frames)):
+            with sequence(model, len(frames)):
                 for steps in part.split(chunk or len(frames)):
                     model(steps)
-    return operations
+    return counter
 
 
 def reached(way: Map, shape: torch.Size) -> Tensor:
-    """How many outputs of a linear ``way`` from spikes (N, ...) each of them changes, alone."""
+    """The number of outputs that each input, alone, changes on a linear ``way`` from (N, ...)."""
     ones = torch.eye(shape.numel(), dtype=torch.float64).reshape(-1, *shape)
     return way(ones).flatten(1).count_nonzero(1).reshape(shape)
 
@@ -47,7 +47,7 @@ def all_ones(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def lively(model: nn.Module) -> nn.Module:
+def spiking(model: nn.Module) -> nn.Module:
     """In double precision, with running variances under which the untrained network spikes."""
     with torch.no_grad():
         for module in model.modules():
@@ -62,7 +62,7 @@ def networks(**options: Any) -> dict[str, nn.Module]:
     torch.manual_seed(1)
     small = dict(widths=(3, 4), blocks=(1, 2), **options)
     return {
-        name: lively(model)
+        name: spiking(model)
         for name, model in {
             "vggsnn": VGGSNN(2, 3, widths=(3, "P", 4, 5), **options),
             "gesture": VGGSNN(

@@ -1,14 +1,17 @@
-"""Operations of whole networks: of each spike on its way, by brute force, and at full size."""
+"""Operations of whole networks: against brute force, unchanged by counting, at full size."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evaluate.counts import Map, all_ones, clip, count, every, networks, reached, straight
-from steadyspike.evaluate.operations import fan_out
+from no_waiting import no_waiting
+from steadyspike.evaluate.operations import OperationCounter, fan_out
 from steadyspike.models import VGGSNN
 from steadyspike.models.blocks import per_step
 from steadyspike.snn.neuron import LIF
+from steadyspike.snn.sequence import sequence
 
 
 def gap(x: Tensor) -> Tensor:
@@ -93,18 +96,18 @@ def test_networks_count_what_each_spike_changes(name: str) -> None:
         ones = all_ones(modules[layer])
         shape = seen.shape[1:] if isinstance(modules[layer], nn.Conv2d) else seen.shape[-1:]
         dense = reached(ones, shape).sum().item()
-        assert found[layer]["dense_multiply_accumulates"] == dense, layer
+        assert found[layer].dense_multiply_accumulates == dense, layer
         if layer not in wiring:
-            assert found[layer]["multiply_accumulates"] == 4 * dense, layer
-            assert found[layer]["synaptic_operations"] == 0, layer
+            assert found[layer].multiply_accumulates == 4 * dense, layer
+            assert found[layer].synaptic_operations == 0, layer
             continue
         want = 0.0
         for source, way in wiring[layer]:
             each = reached(lambda x, way=way, ones=ones: ones(way(x)), spikes[source].shape[2:])
             assert 0 < spikes[source].mean() < 1, source
             want += (spikes[source] * each).sum().item() / 4
-        assert found[layer]["synaptic_operations"] == want, layer
-        assert found[layer]["multiply_accumulates"] == 0, layer
+        assert found[layer].synaptic_operations == want, layer
+        assert found[layer].multiply_accumulates == 0, layer
     assert inputs.keys() == found.keys() > wiring.keys()
 
 
@@ -113,7 +116,7 @@ def test_real_valued_layers() -> None:
         name: {
             layer
             for layer, found in count(model, clip()).per_layer().items()
-            if found["multiply_accumulates"]
+            if found.multiply_accumulates
         }
         for name, model in networks().items()
     }
@@ -129,9 +132,9 @@ def test_real_valued_layers() -> None:
 def test_neurons_that_always_spike_use_every_connection() -> None:
     model = networks(v_threshold=-1e9, reset="zero", stabilize_threshold=False)["nf"]
     for layer in count(model, clip()).per_layer().values():
-        assert layer["synaptic_operations"] in (0, 4 * layer["dense_multiply_accumulates"])
+        assert layer.synaptic_operations in (0, 4 * layer.dense_multiply_accumulates)
     silent = networks(v_threshold=1e9, stabilize_threshold=False)["resnet19"]
-    assert count(silent, clip()).summary()["synaptic_operations"] == 0
+    assert count(silent, clip()).total().synaptic_operations == 0
 
 
 def test_full_size() -> None:
@@ -151,3 +154,49 @@ def test_full_size() -> None:
         *(512 * 512 * 10**2, 512 * 512 * 10**2),
         512 * 10,
     ]
+
+
+@every
+def test_neither_chunks_nor_batches_change_the_count(name: str) -> None:
+    model = networks(stabilize_threshold=False)[name]
+    whole = count(model, clip()).per_layer()
+    assert count(model, clip(), chunk=1).per_layer() == whole
+    assert count(model, clip(), chunk=3, batch=3).per_layer() == whole
+
+
+@every
+def test_counting_changes_nothing(name: str) -> None:
+    model = networks()[name]
+    counter = OperationCounter(model, 4)
+    with torch.no_grad():
+        want = model(clip())
+        with counter.counting():
+            assert torch.equal(model(clip()), want)
+        first = counter.total()
+        model(clip())  # outside, not counted
+        with counter.counting():
+            model(clip())
+    assert counter.total() == first  # per image
+    with pytest.raises(KeyError), counter.counting():
+        raise KeyError
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every
+def test_a_gpu_counts_alike_and_does_not_wait(name: str) -> None:
+    model = networks(stabilize_threshold=False)[name]
+    want = count(model, clip()).per_layer()
+    model, frames = model.cuda(), clip().cuda()
+    counter = OperationCounter(model, 4)
+
+    def batch() -> None:
+        with torch.no_grad(), counter.counting(), sequence(model, 4):
+            model(frames)
+
+    batch()  # the first batch copies fan-outs to the device
+    with no_waiting():
+        batch()
+    found = counter.per_layer()
+    for layer, counts in want.items():  # a membrane at its threshold may fall on either side
+        assert found[layer].model_dump() == pytest.approx(counts.model_dump(), rel=1e-3), layer

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import report_samples as samples
 
+from steadyspike.evaluate.metrics import Layers, Memory
 from steadyspike.report import findings
-from steadyspike.report.records import Membranes, Memory
 from steadyspike.report.sources import Pipeline, read_pipeline
 
 
@@ -88,7 +88,7 @@ def test_memory() -> None:
 
 
 def test_membranes() -> None:
-    measured = Membranes.model_validate(samples.membranes())
+    measured = Layers.model_validate(samples.layers())
     assert findings.membranes(measured) == [
         "Over all layers and steps the mean potential lies between −0.25 and 0.16, the standard "
         "deviation between 0.55 and 0.83 and the threshold between 1.00 and 1.21.",

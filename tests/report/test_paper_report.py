@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import report_samples as samples
+import yaml
 from page_reader import check_alone, read
 
 from steadyspike.errors import UserError
@@ -15,6 +16,7 @@ from steadyspike.report import list_cells, write_paper_report
 from steadyspike.report.cells import cells
 from steadyspike.report.reproduction import Reproduction
 from steadyspike.report.tables import Column, Mean, Table
+from steadyspike.train.params import read_yaml
 from tiny import read_json
 
 
@@ -32,6 +34,10 @@ def accuracy(last: float, best: float) -> dict[str, Any]:
 def some(tmp_path: Path) -> Path:
     """Three of the experiments, and Figure 2a."""
     pipelines = samples.copy_pipelines(tmp_path / "pipelines")
+    params = pipelines / "cifar10" / "params.yaml"
+    document = read_yaml(params)
+    document["experiments"]["vggsnn-osr_ots"]["seeds"] = [0, 1, 2]
+    params.write_text(yaml.safe_dump(document, sort_keys=False))
     seeds = {"0": accuracy(94.0, 94.1), "1": accuracy(94.2, 94.5), "2": accuracy(94.4, 94.3)}
     samples.write_paper_run(pipelines, "cifar10/vggsnn-osr_ots", accuracy=seeds["0"], seeds=seeds)
     samples.write_paper_run(pipelines, "cifar10/vggsnn-per_step", accuracy=accuracy(92.0, 92.3))
@@ -160,7 +166,7 @@ def test_the_page_is_well_formed_and_stands_alone(run: bool, some: Path, tmp_pat
     written = write_paper_report(pipelines, tmp_path / "out")
     page = read(tmp_path / "out" / "index.html")
     check_alone(page, written)
-    assert page.tags.count("table") == page.tags.count("caption") == (7 if run else 6)
+    assert page.tags.count("table") == page.tags.count("caption") == 6
     assert page.tags.count("svg") == 3
     assert ("12 of 39" if run else "0 of 39") in page.text
     assert "quoted from Zheng et al. 2021" in page.text

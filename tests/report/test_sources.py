@@ -47,7 +47,9 @@ def refused_once_changed(folder: Path, file: str, change: Change, key: str) -> N
         (lambda m: m.update(osr_fallbacks=1.5), "osr_fallbacks"),
         (lambda m: m.update(parameters=True), "parameters"),
         (lambda m: m.update(experiment="another"), "experiment"),
-        (lambda m: m.update(weights_sha256="<b>"), "weights_sha256"),
+        (lambda m: m.pop("evaluation"), "evaluation"),
+        (lambda m: m["evaluation"].update(threshold="soft"), "evaluation.threshold"),
+        (lambda m: m["evaluation"].update(batch=0), "evaluation.batch"),
     ],
 )
 def test_metrics(tmp_path: Path, change: Change, key: str) -> None:
@@ -67,7 +69,7 @@ def test_metrics(tmp_path: Path, change: Change, key: str) -> None:
     ],
 )
 def test_membranes(tmp_path: Path, change: Change, key: str) -> None:
-    refused_once_changed(tmp_path, "osr_ots/membranes.json", change, key)
+    refused_once_changed(tmp_path, "osr_ots/layers.json", change, key)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_broken_json(tmp_path: Path, text: str) -> None:
         ("memory.csv", "method,steps,bytes\nonline,two,1\n", "line 2, steps"),
         ("memory.csv", "method,steps,bytes\nonline,2,1\nguess,4,1\n", "line 3, method"),
         ("memory.csv", "method,steps,bytes\n", "at least one row"),
-        ("osr/history.csv", "epoch,learning_rate\n1,0.1\n", "exploding_layers"),
+        ("osr/history.csv", "epoch,learning_rate\n1,0.1\n", "train_loss"),
     ],
 )
 def test_csv(tmp_path: Path, file: str, text: str, key: str) -> None:

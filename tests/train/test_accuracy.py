@@ -8,7 +8,8 @@ from torch import nn
 
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
-from steadyspike.evaluate.run import evaluate_run, measure_memory, measure_weights
+from steadyspike.evaluate.memory import measure_memory
+from steadyspike.evaluate.run import evaluate_run, measure_weights
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.sequence import sequence
 from steadyspike.train.accuracy import Presentation, evaluate, presentations
@@ -158,7 +159,7 @@ def test_metrics_agree_with_the_history(run: Path, experiment: Experiment) -> No
 def test_measuring_again_gives_the_same_bytes(
     run: Path, experiment: Experiment, dataset: Dataset
 ) -> None:
-    files = [run / "metrics.json", run / "membranes.json"]
+    files = [run / "metrics.json", run / "layers.json"]
     before = [file.read_bytes() for file in files]
     evaluate_run(experiment, dataset, run)
     assert [file.read_bytes() for file in files] == before
@@ -192,10 +193,7 @@ def test_several_seeds_are_measured_each(dataset: Dataset, tmp_path: Path) -> No
     evaluate_run(experiment, dataset, tmp_path)
     metrics = read_json(tmp_path / "metrics.json")
     assert list(metrics["seeds"]) == ["3", "5"]
-    assert metrics["seeds"]["3"] == {
-        **metrics["accuracy"],
-        "weights_sha256": metrics["weights_sha256"],
-    }
+    assert metrics["seeds"]["3"] == metrics["accuracy"]
     for seed, place in (("3", tmp_path), ("5", tmp_path / "seeds" / "5")):
         score = measure_weights(experiment, dataset, place / "model.safetensors", None, None)
         assert metrics["seeds"][seed]["last"] == round(score.accuracy, 4)
@@ -249,7 +247,7 @@ def test_the_memory_table(experiment: Experiment, dataset: Dataset, tmp_path: Pa
         **{"model.norm": "batch", "model.online": False, "model.stabilize_threshold": False}
     )
     path = tmp_path / "memory.csv"
-    measure_memory({"online": experiment, "bptt": bptt}, dataset, path)
+    measure_memory(experiment, bptt, dataset, path)
     header, *rows = path.read_text().splitlines()
     assert header == "method,steps,bytes"
     cells = [row.split(",") for row in rows]

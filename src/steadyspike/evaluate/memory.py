@@ -2,40 +2,51 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from steadyspike.data import Dataset
+from steadyspike.data.collate import training_clip
+from steadyspike.data.loading import batches
+from steadyspike.evaluate.metrics import Memory, write_memory
 from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.sequence import sequence
+from steadyspike.train.config import Experiment
+from steadyspike.train.network import build_model
+
+STEPS = (2, 4, 6, 8, 10, 15, 20, 25, 30)  # T of Figure 2a
 
 
 class KeptBytes:
-    """The storages that autograd holds, each counted once however many tensors share it.
+    """Bytes of the storages that autograd saves for backward, each storage counted once.
 
-    Parameters do not count, nor do the membranes that the next step starts from: they are there
+    Parameters are not counted, nor are the membranes that the next step starts from: both exist
     with or without a backward pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
         self._neurons = [module for module in model.modules() if isinstance(module, LIF)]
-        self._kept: dict[int, int] = {}
+        self._kept: dict[int, int] = {}  # bytes by storage
 
     @property
     def total(self) -> int:
-        states = [neuron.state.u for neuron in self._neurons]
+        """Bytes saved by the last `counted` body."""
+        membranes = [neuron.state.u for neuron in self._neurons]
         shared = sum(
-            state.nbytes
-            for state in states
-            if state is not None and state.untyped_storage()._cdata in self._kept
+            membrane.nbytes
+            for membrane in membranes
+            if membrane is not None and membrane.untyped_storage()._cdata in self._kept
         )
         return sum(self._kept.values()) - shared
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count what the forward passes of the body leave for backward, from nothing."""
+        """Count, from zero, what the forward passes of the body save for backward."""
         self._kept = {}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -53,12 +64,12 @@ def kept_for_backward(
 ) -> int:
     """The most bytes that autograd keeps at any time of one training batch.
 
-    Every call of K steps is followed by its backward pass, which frees what was kept; so the
-    most is kept at the end of a chunk's forward pass: one step's activations online with K = 1,
-    those of all T steps for BPTT.
+    Each call of K steps is followed by its backward pass, which frees what was kept. The maximum
+    is therefore at the end of a call's forward pass: the activations of one step in online
+    training with K = 1, those of all T steps in BPTT.
 
     Args:
-        model: in training mode; its running statistics are changed, its gradients too.
+        model: in training mode; its running statistics and gradients are changed.
         frames: still frames (N, C, H, W), shown at every step.
         labels: (N,).
         steps: T.
@@ -74,3 +85,43 @@ def kept_for_backward(
             most = max(most, kept.total)
             loss.backward()
     return most
+
+
+def measure_memory(online: Experiment, bptt: Experiment, dataset: Dataset, path: Path) -> None:
+    """Write ``memory.csv``: the bytes autograd keeps, by method and T (Figure 2a).
+
+    Online training is given one step a call, BPTT all of them. Both see the first training
+    samples of ``dataset``, one frame of each at every step.
+    """
+    methods: dict[Literal["online", "bptt"], Experiment] = {"online": online, "bptt": bptt}
+    rows = []
+    for method, experiment in methods.items():
+        frame, labels = _first_batch(experiment, dataset)
+        for steps in STEPS:
+            kept = kept_for_backward(
+                build_model(experiment, dataset).train(),
+                frame,
+                labels,
+                steps=steps,
+                chunk=1 if experiment.model.online else steps,
+            )
+            rows.append(Memory(method=method, steps=steps, bytes=kept))
+    write_memory(path, rows)
+
+
+def _first_batch(experiment: Experiment, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Frames (N, C, H, W) and labels (N,) on the experiment's device."""
+    batch = experiment.training.batch
+    first = torch.arange(min(batch, len(dataset.train)))
+    indices, samples, labels = next(batches(dataset.train, first, batch, seed=0, epoch=0))
+    clip = training_clip(
+        samples.to(experiment.device),
+        indices,
+        dataset,
+        augmentation=experiment.dataset.augmentation,
+        steps=1,
+        seed=experiment.seed,
+        epoch=0,
+        batch=0,
+    )
+    return clip[0], labels.to(experiment.device)

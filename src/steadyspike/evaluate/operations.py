@@ -1,30 +1,30 @@
-"""Operations an image: accumulates driven by spikes, multiply-accumulates, and their energy.
+"""Operations per image: synaptic operations, multiply-accumulates and their energy.
 
-A synapse layer (Conv2d, Linear) that is fed spikes adds, for each of them, one weight to every
-output the spike reaches: its fan-out, fewer at the borders of a convolution than in the middle.
-Their sum over the T steps is the layer's synaptic operations (SOP). A layer that is fed real
-numbers multiplies and adds instead, once a connection and step. Neurons, norms (folded into the
-weights at inference), biases and pooling are not counted, as is usual.
+A synapse layer (Conv2d, Linear) with spiking input adds, for each spike, one weight to every
+output that the spike reaches. That number is the input's fan-out, lower at the borders of a
+convolution than in its middle; its sum over spikes and the T steps is the layer's synaptic
+operations (SOP). A layer with real-valued input does one multiply-accumulate (MAC) per connection
+and step. Multiplications by zero padding, neurons, norms (folded into the weights at inference),
+biases and pooling are not counted, as is usual.
 
-Spikes are not always 0 and 1 when they arrive. Average pooling makes 1/4 of a spike, global
-pooling 1 / (H W), a residual sum 0, 1 or 2, the gesture head 2.74; yet every such map is linear
-with one factor for all its spikes, so what arrives is a whole number of spikes times what one is
-worth. While counting, that worth is carried along with each tensor from the neurons on, and
-dividing by it gives the spikes that arrive, exactly: two of one pooling window count twice, those
-a pooling leaves out do not count. Max pooling lets one spike of a window through. A tensor without
-a worth (frames, normalized currents, a sum of spikes and currents) is real-valued.
+Spikes do not always arrive as 0 and 1: average pooling makes them 1/4, global pooling 1 / (H W),
+the gesture head 2.74, and a residual sum adds several. All of these are linear with one factor for
+the whole tensor, so what arrives is an integer number of spikes times the value of one.
+`_SpikeValues` carries that value with each tensor from the neurons on, and division by it gives
+the number of spikes exactly. Max pooling passes one spike of each window on. A tensor without a
+value (frames, normalized currents, a sum of spikes and currents) is real-valued.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from steadyspike.evaluate.metrics import Operations
 from steadyspike.snn.neuron import LIF
 
 # 45 nm, 0.9 V, 32-bit floating point: an addition 0.9 pJ, a multiplication 3.7 pJ.
@@ -32,11 +32,11 @@ from steadyspike.snn.neuron import LIF
 ACCUMULATE_PICOJOULE = 0.9
 MULTIPLY_ACCUMULATE_PICOJOULE = 4.6
 
-Synapses = nn.Conv2d | nn.Linear
+Synapse = nn.Conv2d | nn.Linear
 
 
 def energy_nanojoule(synaptic_operations: float, multiply_accumulates: float) -> float:
-    """The energy of that many operations, in nJ; arithmetic alone, no memory access."""
+    """Energy of these operations in nJ: arithmetic only, no memory access."""
     picojoule = (
         synaptic_operations * ACCUMULATE_PICOJOULE
         + multiply_accumulates * MULTIPLY_ACCUMULATE_PICOJOULE
@@ -44,232 +44,195 @@ def energy_nanojoule(synaptic_operations: float, multiply_accumulates: float) ->
     return picojoule / 1000
 
 
-class Operations:
-    """Operations of every synapse layer, counted in evaluation mode while `counted` is on.
+@dataclass
+class _Counts:
+    """Totals of one layer."""
 
-    Counts are whole numbers kept on the device, the same for every K and order of the batches.
-    Multiplications by a convolution's zero padding count nowhere, so that a layer whose inputs
-    spike at every step has as many synaptic operations as multiply-accumulates.
+    spiking: Tensor  # synaptic operations, an integer on the device
+    inputs: int = 0  # samples times steps
+    real: int = 0  # MACs of real-valued inputs
+    dense: int = 0  # MACs if every input were real-valued
+
+
+class OperationCounter:
+    """Counts the operations of every synapse layer while `counting`.
+
+    Counts are integers, so they do not depend on K or on the order of batches. Every layer must
+    run at every step: still images must not be announced as such to `sequence`.
 
     Args:
-        model: any module with LIF neurons and Conv2d or Linear synapses.
-        steps: T of the presentations to come.
-
-    Raises:
-        ValueError: a convolution is not padded by a number of zeros.
+        model: a network in evaluation mode, whose convolutions are padded with zeros.
+        steps: T of each clip.
     """
 
     def __init__(self, model: nn.Module, steps: int) -> None:
-        self.model = model
         self.steps = steps
-        self.layers = {
-            name: module for name, module in model.named_modules() if isinstance(module, Synapses)
-        }
-        for name, layer in self.layers.items():
-            if isinstance(layer, nn.Conv2d) and (
-                layer.padding_mode != "zeros" or isinstance(layer.padding, str)
-            ):
-                raise ValueError(f"{name}: only padding by a number of zeros can be counted")
-        self.samples = 0
         device = next(model.parameters()).device
-        self._zero = torch.zeros((), dtype=torch.int64, device=device)
-        self._spiking = dict.fromkeys(self.layers, self._zero)  # SOP, on the device
-        self._real = dict.fromkeys(self.layers, 0)  # MACs of real-valued inputs
-        self._dense = dict.fromkeys(self.layers, 0)  # MACs of all inputs
-        self._fan_outs: dict[tuple[str, int, int], tuple[Tensor, int]] = {}
+        zero = torch.zeros((), dtype=torch.int64, device=device)
+        self._neurons = [module for module in model.modules() if isinstance(module, LIF)]
+        self._synapses = {
+            name: module for name, module in model.named_modules() if isinstance(module, Synapse)
+        }
+        self._counts = {name: _Counts(zero) for name in self._synapses}
+        self._fan_outs: dict[tuple[str, torch.Size], tuple[Tensor, int]] = {}
 
     @contextmanager
-    def counted(self, samples: int) -> Iterator[None]:
-        """Count the operations of one presentation of T steps to ``samples`` samples.
+    def counting(self) -> Iterator[None]:
+        """Count the operations of the body's forward passes."""
 
-        A body that raises counts for nothing.
+        def spikes_of(neuron: nn.Module, args: Any, spikes: Tensor) -> None:
+            _set_spike_value(spikes, 1.0)
 
-        Raises:
-            RuntimeError: the model is in training mode, where dropout and statistics of the batch
-                change what is computed; or a layer that ran did not see every sample once a step.
-        """
-        if any(module.training for module in self.model.modules()):
-            raise RuntimeError("operations are counted in evaluation mode: call model.eval() first")
-        before = self._spiking.copy(), self._real.copy(), self._dense.copy()
-        self._seen = dict.fromkeys(self.layers, 0)
-        worth = _SpikeWorth()
-        handles = [
-            module.register_forward_hook(lambda _module, _args, spikes: worth.mark(spikes, 1.0))
-            for module in self.model.modules()
-            if isinstance(module, LIF)
-        ] + [
-            layer.register_forward_hook(self._counter(name, layer, worth))
-            for name, layer in self.layers.items()
+        def count(name: str, synapse: Synapse) -> Any:
+            return lambda _module, args, _output: self._count(name, synapse, args[0])
+
+        hooks = [neuron.register_forward_hook(spikes_of) for neuron in self._neurons]
+        hooks += [
+            synapse.register_forward_hook(count(name, synapse))
+            for name, synapse in self._synapses.items()
         ]
         try:
-            with worth:
+            with _SpikeValues():
                 yield
-            for name, seen in self._seen.items():
-                if seen not in (0, samples * self.steps):  # 0: a branch left out
-                    raise RuntimeError(
-                        f"{name} saw {seen} inputs, not one for each of {samples} samples "
-                        f"at each of {self.steps} steps"
-                    )
-        except BaseException:
-            self._spiking, self._real, self._dense = before
-            raise
         finally:
-            for handle in handles:
-                handle.remove()
-        self.samples += samples
+            for hook in hooks:
+                hook.remove()
 
-    def _counter(
-        self, name: str, layer: Synapses, worth: "_SpikeWorth"
-    ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def count(_module: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
-            (x,) = args
-            reached, connections = self._fan_out(name, layer, x)
-            inputs = x.numel() // reached.numel()  # K N
-            self._seen[name] += inputs
-            self._dense[name] += inputs * connections
-            spike = worth.of(x)
-            if spike is None:
-                self._real[name] += inputs * connections
-                return
-            # x / spike is whole but for the rounding of x.
-            spikes = x.div(spike).round_().reshape(-1, *reached.shape).sum(0, dtype=torch.int64)
-            self._spiking[name] = self._spiking[name] + (spikes * reached).sum()
+    def _count(self, name: str, synapse: Synapse, x: Tensor) -> None:
+        outputs, connections = self._fan_out(name, synapse, x)
+        counts = self._counts[name]
+        inputs = x.numel() // outputs.numel()  # K N
+        counts.inputs += inputs
+        counts.dense += inputs * connections
+        value = _spike_value(x)
+        if value is None:
+            counts.real += inputs * connections
+            return
+        # x / value is an integer up to rounding
+        spikes = x.div(value).round_().reshape(-1, *outputs.shape).sum(0, dtype=torch.int64)
+        counts.spiking = counts.spiking + (spikes * outputs).sum()
 
-        return count
+    def _fan_out(self, name: str, synapse: Synapse, x: Tensor) -> tuple[Tensor, int]:
+        """`fan_out` for inputs of this size, on their device, and its sum."""
+        size = x.shape[-2:] if isinstance(synapse, nn.Conv2d) else torch.Size((1, 1))
+        if (name, size) not in self._fan_outs:
+            outputs = fan_out(synapse, *size)
+            self._fan_outs[name, size] = outputs.to(x.device), int(outputs.sum())
+        return self._fan_outs[name, size]
 
-    def _fan_out(self, name: str, layer: Synapses, x: Tensor) -> tuple[Tensor, int]:
-        """`fan_out` for inputs like ``x``, on the device, and its sum."""
-        size = x.shape[-2:] if isinstance(layer, nn.Conv2d) else (1, 1)
-        key = (name, *size)
-        if key not in self._fan_outs:
-            reached = fan_out(layer, *size)
-            self._fan_outs[key] = reached.to(self._zero.device), int(reached.sum())
-        return self._fan_outs[key]
-
-    def per_layer(self) -> dict[str, dict[str, float]]:
-        """Of each synapse layer, per image, what `summary` gives of all but the energy."""
-        spiking = torch.stack(list(self._spiking.values())).tolist()  # the one wait
+    def per_layer(self) -> dict[str, Operations]:
+        """Operations of each synapse layer, per image."""
+        spiking = torch.stack([counts.spiking for counts in self._counts.values()]).tolist()
         return {
-            name: {
-                "synaptic_operations": operations / self.samples,
-                "multiply_accumulates": self._real[name] / self.samples,
-                "dense_multiply_accumulates": self._dense[name] / (self.samples * self.steps),
-            }
-            for name, operations in zip(self.layers, spiking, strict=True)
+            name: _operations(
+                total / max(counts.inputs // self.steps, 1),
+                counts.real / max(counts.inputs // self.steps, 1),
+                counts.dense / max(counts.inputs, 1),
+            )
+            for (name, counts), total in zip(self._counts.items(), spiking, strict=True)
         }
 
-    def summary(self) -> dict[str, float]:
-        """Of the whole network, per image.
-
-        ``synaptic_operations`` and ``multiply_accumulates`` of all T steps, also where the same
-        frame is shown T times; ``energy_nanojoule``, their energy; and
-        ``dense_multiply_accumulates``, those of one pass of the same network without spikes.
-        """
+    def total(self) -> Operations:
+        """Operations of the whole network, per image."""
         layers = self.per_layer().values()
-        operations = sum(layer["synaptic_operations"] for layer in layers)
-        multiplications = sum(layer["multiply_accumulates"] for layer in layers)
-        return {
-            "synaptic_operations": operations,
-            "multiply_accumulates": multiplications,
-            "energy_nanojoule": energy_nanojoule(operations, multiplications),
-            "dense_multiply_accumulates": sum(
-                layer["dense_multiply_accumulates"] for layer in layers
-            ),
-        }
+        return _operations(
+            sum(layer.synaptic_operations for layer in layers),
+            sum(layer.multiply_accumulates for layer in layers),
+            sum(layer.dense_multiply_accumulates for layer in layers),
+        )
 
 
-def fan_out(layer: Synapses, height: int = 1, width: int = 1) -> Tensor:
-    """How many outputs of ``layer`` each input of one sample reaches, borders and strides included.
+def _operations(synaptic: float, real: float, dense: float) -> Operations:
+    return Operations(
+        synaptic_operations=synaptic,
+        multiply_accumulates=real,
+        energy_nanojoule=energy_nanojoule(synaptic, real),
+        dense_multiply_accumulates=dense,
+    )
+
+
+def fan_out(synapse: Synapse, height: int = 1, width: int = 1) -> Tensor:
+    """The number of outputs that each input of one sample reaches.
 
     (C, H, W) for a convolution of inputs of that height and width, (C,) for a Linear.
     """
-    if isinstance(layer, nn.Linear):
-        return torch.full((layer.in_features,), layer.out_features)
+    if isinstance(synapse, nn.Linear):
+        return torch.full((synapse.in_features,), synapse.out_features)
     down, across = (
-        _reach(
+        _fan_out_along(
             size,
-            layer.kernel_size[axis],
-            layer.stride[axis],
-            int(layer.padding[axis]),
-            layer.dilation[axis],
+            synapse.kernel_size[axis],
+            synapse.stride[axis],
+            int(synapse.padding[axis]),
+            synapse.dilation[axis],
         )
         for axis, size in enumerate((height, width))
     )
     positions = torch.outer(down, across)  # (H, W)
-    return (layer.out_channels // layer.groups * positions).expand(layer.in_channels, -1, -1)
+    return (synapse.out_channels // synapse.groups * positions).expand(synapse.in_channels, -1, -1)
 
 
-def _reach(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """How many output positions each of ``size`` input positions reaches, along one axis."""
+def _fan_out_along(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
+    """The number of output positions that each of ``size`` input positions reaches on one axis."""
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    # The input position under each tap of the kernel at each output
+    # The input position under each tap of the kernel, for each output
     under = torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel) * dilation
     return torch.bincount(under[(under >= 0) & (under < size)], minlength=size)
 
 
-class _SpikeWorth(TorchFunctionMode):
-    """While on, knows of each tensor that holds whole numbers of spikes what one spike is worth.
+def _spike_value(x: Any) -> float | None:
+    """The value of one spike in ``x``; None if ``x`` is real-valued."""
+    return getattr(x, "_spike_value", None)
 
-    It follows what the networks do to spikes on their way; whatever else is done to a tensor, its
-    result is real-valued.
+
+def _set_spike_value(x: Tensor, value: float | None) -> None:
+    x._spike_value = value  # type: ignore[attr-defined]
+
+
+class _SpikeValues(TorchFunctionMode):
+    """While active, the result of each torch function gets the value that a spike has in it.
+
+    Knows the functions that the networks apply to spikes. The result of any other is real-valued.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._worth = WeakTensorKeyDictionary()
-
-    def mark(self, x: Tensor, worth: float) -> None:
-        self._worth[x] = worth
-
-    def of(self, x: Any) -> float | None:
-        worth: float | None = self._worth.get(x) if isinstance(x, Tensor) else None
-        return worth
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor):
-            spike = self.of(args[0]) if args else None
-            if spike is not None:
-                spike = self._after(func.__name__, spike, result, args, kwargs)
-            if spike is not None:
-                self.mark(result, spike)
-            else:
-                self._worth.pop(result, None)  # if it was changed in place
+        if isinstance(result, Tensor) and args:
+            value = _spike_value(args[0])
+            if value is not None:
+                _set_spike_value(result, _value_after(func.__name__, value, result, args, kwargs))
         return result
 
-    def _after(
-        self, name: str, spike: float, result: Tensor, args: Any, kwargs: dict[str, Any]
-    ) -> float | None:
-        """What a spike worth ``spike`` in ``args[0]`` is worth in ``result``; None if it varies."""
-        others = args[1:]
-        match name:
-            case "flatten" | "unflatten" | "reshape" | "contiguous" | "max_pool2d":
-                return spike
-            case "mean":
-                return spike * result.numel() / int(args[0].numel())
-            case "avg_pool2d":
-                return _average_pooled(spike, *others, **kwargs)
-            case "mul" if others and isinstance(others[0], int | float) and others[0] != 0:
-                return spike * others[0]
-            case "add" if others and not kwargs and self.of(others[0]) == spike:
-                return spike
-        return None
+
+def _value_after(
+    name: str, value: float, result: Tensor, args: Any, kwargs: dict[str, Any]
+) -> float | None:
+    """The value in ``result`` of a spike that has ``value`` in ``args[0]``; None if it varies."""
+    others = args[1:]
+    match name:
+        case "flatten" | "unflatten" | "reshape" | "contiguous" | "max_pool2d":
+            return value
+        case "mean":
+            return value * result.numel() / int(args[0].numel())
+        case "avg_pool2d":
+            return _average_pooled(value, *others, **kwargs)
+        case "mul" if others and isinstance(others[0], int | float) and others[0] != 0:
+            return value * others[0]
+        case "add" if others and not kwargs and _spike_value(others[0]) == value:
+            return value
+    return None
 
 
 def _average_pooled(
-    spike: float,
-    kernel: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
+    value: float,
+    kernel: int,
+    stride: int | None = None,
+    padding: int = 0,
     ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
+    *_: Any,
 ) -> float | None:
-    # Windows that reach over the border may divide by fewer: a spike's worth would vary.
-    if padding not in (0, (0, 0)) or ceil_mode:
-        return None
-    window = kernel * kernel if isinstance(kernel, int) else prod(kernel)
-    return spike / (divisor_override or window)
+    # Windows across the border may divide by fewer: a spike's value would vary.
+    return None if padding or ceil_mode else value / kernel**2

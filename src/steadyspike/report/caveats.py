@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from steadyspike.report.findings import listed
-from steadyspike.report.records import Epoch, Metrics
 from steadyspike.report.sources import Run
-from steadyspike.report.tables import short
+from steadyspike.train.history import EpochRow
 
 Named = tuple[str, Run]  # an experiment by the name that a table has for it
 
@@ -20,7 +19,7 @@ def named(runs: Iterable[Run]) -> list[Named]:
 
 def caveats(runs: Sequence[Named]) -> list[str]:
     """All that there is to say of experiments that stand in one table."""
-    return [*layers(runs), *versions(runs)]
+    return layers(runs)
 
 
 def layers(runs: Sequence[Named]) -> list[str]:
@@ -44,32 +43,7 @@ def layers(runs: Sequence[Named]) -> list[str]:
     return sentences
 
 
-def versions(runs: Sequence[Named]) -> list[str]:
-    """Whether several versions of code or environment had a part, among runs or within one."""
-    parts: tuple[tuple[str, Callable[[Metrics], Sequence[str]]], ...] = (
-        ("version of the code trained", lambda metrics: metrics.provenance.code),
-        (
-            "environment (versions of libraries, device, number of processes) trained",
-            lambda metrics: metrics.provenance.environment,
-        ),
-        ("version of the code measured", lambda metrics: [metrics.evaluation.code]),
-    )
-    sentences = []
-    for what, sums_of in parts:
-        groups: dict[tuple[str, ...], list[str]] = {}
-        for name, run in runs:
-            if run.metrics is not None:
-                groups.setdefault(tuple(sums_of(run.metrics)), []).append(name)
-        if len({one for sums in groups for one in sums}) > 1:
-            each = [
-                f"{listed(names)} by {', then '.join(map(short, sums))}"
-                for sums, names in groups.items()
-            ]
-            sentences.append(f"More than one {what} what stands here: {'; '.join(each)}.")
-    return sentences
-
-
-def _affected(history: Sequence[Epoch], layers_of: Callable[[Epoch], Sequence[str]]) -> str:
+def _affected(history: Sequence[EpochRow], layers_of: Callable[[EpochRow], Sequence[str]]) -> str:
     """Layers and their epochs: `layers.1 and layers.2 (epoch 3) and layers.5 (epochs 3 to 9)`."""
     epochs: dict[str, list[int]] = {}
     for row in history:

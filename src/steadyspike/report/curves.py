@@ -17,10 +17,10 @@ from steadyspike.report.figure import (
 )
 from steadyspike.report.methods import method_named
 from steadyspike.report.paper import architecture_name, dataset_name, paper
-from steadyspike.report.records import Epoch
 from steadyspike.report.sources import MEMORY_COMMAND, Pipeline
 from steadyspike.report.svg import drawing_rules, to_svg
 from steadyspike.report.tables import Column, Table, Value
+from steadyspike.train.history import EpochRow
 
 _ONLINE_AND_BPTT = (("online", "online training", "osr_ots"), ("bptt", "BPTT", "bptt"))
 
@@ -124,7 +124,7 @@ def figure2b(pipeline: Pipeline) -> Figure:
     )
 
 
-_PANELS: tuple[tuple[str, Callable[[Epoch], float], int], ...] = (
+_PANELS: tuple[tuple[str, Callable[[EpochRow], float], int], ...] = (
     ("training loss", lambda epoch: epoch.train_loss, 4),
     ("test loss", lambda epoch: epoch.test_loss, 4),
     ("training accuracy, %", lambda epoch: epoch.train_accuracy, 2),

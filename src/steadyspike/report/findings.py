@@ -6,8 +6,8 @@ shown, so that a sentence and a table never disagree.
 
 from collections.abc import Callable, Sequence
 
+from steadyspike.evaluate.metrics import Layers, Memory, Metrics
 from steadyspike.report.paper import ablation_accuracy, architecture_name
-from steadyspike.report.records import Membranes, Memory, Metrics
 from steadyspike.report.sources import Pipeline, Run
 from steadyspike.report.tables import fixed, signed
 
@@ -165,7 +165,7 @@ def _megabytes(count: int) -> str:
     return f"{fixed(count / 1e6, 1)} MB"
 
 
-def membranes(measured: Membranes) -> list[str]:
+def membranes(measured: Layers) -> list[str]:
     """Where the potentials and thresholds lie, over all layers and steps."""
     means = [round(value, 2) for layer in measured.layers for value in layer.mean]
     stds = [round(value, 2) for layer in measured.layers for value in layer.std]

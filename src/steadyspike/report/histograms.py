@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from steadyspike.evaluate.metrics import Bins, Layer, Layers
 from steadyspike.report import findings
 from steadyspike.report.figure import Figure, canvas, empty_svg, pixels_to_fractions
-from steadyspike.report.records import Bins, LayerMembranes, Membranes
 from steadyspike.report.sources import Pipeline, Run
 from steadyspike.report.svg import drawing_rules, to_svg
 from steadyspike.report.tables import Column, Table, Value
@@ -66,7 +66,7 @@ _MOMENTS = (
 )
 
 
-def _measured(run: Run, membranes: Membranes, title: str) -> Figure:
+def _measured(run: Run, membranes: Layers, title: str) -> Figure:
     edges = _edges(membranes.bins)
     layers = membranes.layers
     counts: list[list[Value]] = [
@@ -108,7 +108,7 @@ def _edges(bins: Bins) -> list[float]:
     return [round(bins.low + place * width, 4) for place in range(bins.count + 1)]
 
 
-def _draw(membranes: Membranes, edges: list[float], title: str, alt: str) -> str:
+def _draw(membranes: Layers, edges: list[float], title: str, alt: str) -> str:
     layers, steps = membranes.layers, len(membranes.layers[0].counts)
     with drawing_rules():
         width = max(9.4, (_LEFT + _RIGHT + 90 * steps) / 72)
@@ -136,7 +136,7 @@ def _draw(membranes: Membranes, edges: list[float], title: str, alt: str) -> str
         return to_svg(drawing, _NAME, title, alt)
 
 
-def _shares(layer: LayerMembranes) -> list[list[float]]:
+def _shares(layer: Layer) -> list[list[float]]:
     """The share of each bin in percent, of all potentials of its step."""
     shares = []
     for counts, below, above in zip(layer.counts, layer.below, layer.above, strict=True):

@@ -1,17 +1,15 @@
 """Refuses to set numbers beside each other that were not measured alike.
 
-Within a table data, batch and source of the thresholds are the same throughout; what may differ
+Within a table batch and source of the thresholds are the same throughout; what may differ
 stands in the table. And each number is of the experiment that params.yaml has now.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from steadyspike.errors import UserError
-from steadyspike.evaluate.settings import settings_of
+from steadyspike.evaluate.metrics import Evaluation
 from steadyspike.report.cells import cells
-from steadyspike.report.records import Digests, Metrics
 from steadyspike.report.reproduction import Reproduction
 from steadyspike.report.sources import Run, measuring
 from steadyspike.report.tables import short
@@ -20,7 +18,7 @@ from steadyspike.report.tables import short
 def refuse_mixed(runs: Sequence[Run]) -> None:
     """UserError unless all that was trained and measured of a pipeline may stand in one table."""
     _refuse_outdated(runs)
-    _refuse_other_data(runs)
+    _refuse_other_batch(runs)
     _refuse_other_threshold(runs)
 
 
@@ -44,7 +42,7 @@ def refuse_mixed_paper(work: Reproduction) -> None:
         runs[cell.run] = run
     _refuse_outdated(list(runs.values()))
     for name in dict.fromkeys(run.settings.dataset.name for run in runs.values()):
-        _refuse_other_data([run for run in runs.values() if run.settings.dataset.name == name])
+        _refuse_other_batch([run for run in runs.values() if run.settings.dataset.name == name])
     _refuse_other_threshold(list(runs.values()))
 
 
@@ -53,19 +51,18 @@ def _refuse_outdated(runs: Sequence[Run]) -> None:
         if run.digests is not None:
             trained, now = run.digests.fingerprint, run.settings.runs[0].fingerprint()
             _refuse_other_params(run, "digests.json", "fingerprint", trained, now)
-        elif run.history is not None:
+        elif run.history is not None or run.metrics is not None:
+            file = "metrics.json" if run.history is None else "history.csv"
             raise UserError(
-                f"{run.home / 'history.csv'}: digests.json, which says what it is of, is not "
+                f"{run.home / file}: digests.json, which says what it is of, is not "
                 f"beside it: {_anew(run)}"
             )
         if run.metrics is not None:
-            now, then = run.settings.fingerprint(), run.metrics.provenance.params
-            _refuse_other_params(run, "metrics.json", "provenance.params", then, now)
-            for key, setting in asdict(settings_of(run.settings)).items():
+            seeds = [int(seed) for seed in run.metrics.seeds or [run.settings.seed]]
+            _refuse_other_params(run, "metrics.json", "seeds", seeds, run.settings.seeds)
+            for key, setting in Evaluation.of(run.settings):
                 measured = getattr(run.metrics.evaluation, key)
                 _refuse_other_params(run, "metrics.json", f"evaluation.{key}", measured, setting)
-        if run.metrics is not None and run.digests is not None:
-            _refuse_other_training(run, run.metrics, run.digests)
 
 
 def _refuse_other_params(run: Run, file: str, key: str, then: object, now: object) -> None:
@@ -76,38 +73,19 @@ def _refuse_other_params(run: Run, file: str, key: str, then: object, now: objec
         )
 
 
-def _refuse_other_training(run: Run, metrics: Metrics, digests: Digests) -> None:
-    """Measured of another training than the one whose files lie beside the metrics."""
-    then, now = metrics.provenance, digests.provenance
-    code, environment = then.code, then.environment
-    if metrics.seeds:  # the first seed's, whose digests these are, come first
-        code, environment = code[: len(now.code)], environment[: len(now.environment)]
-    for key, measured, trained in (
-        ("code", code, now.code),
-        ("data", then.data, now.data),
-        ("environment", environment, now.environment),
-    ):
-        if measured != trained:
-            raise UserError(
-                f"{_file(run)} and {run.home / 'digests.json'}: provenance.{key}: measured of "
-                f"{_told(measured)}, but trained since by {_told(trained)}: {_anew(run)}"
-            )
-
-
-def _refuse_other_data(runs: Sequence[Run]) -> None:
-    """Of different data, or with another batch, which statistics of a live batch depend on."""
+def _refuse_other_batch(runs: Sequence[Run]) -> None:
+    """Of another data set, or with another batch, which statistics of a live batch depend on."""
 
     def remedy(one: Run, other: Run) -> str:
         names = [run.settings.dataset.name for run in (one, other)]
-        if names[0] == names[1]:
-            return f"{_anew(one, other)}, of the data that are here now"
         return f"of {names[0]} and {names[1]}: give one of them a pipeline of its own"
 
-    def data_of(run: Run) -> str | None:
-        found = run.metrics or run.digests
-        return found.provenance.data if found else None
-
-    _refuse_unlike(runs, "provenance.data", data_of, remedy)
+    _refuse_unlike(
+        runs,
+        "dataset.name",
+        lambda run: run.settings.dataset.name if run.metrics or run.digests else None,
+        remedy,
+    )
     _refuse_unlike(
         runs,
         "evaluation.batch",
@@ -153,8 +131,6 @@ def _alike(key: str) -> Callable[[Run, Run], str]:
 
 def _told(value: object) -> str:
     """A value as the message shows it; of SHA-256 sums so much as tells them apart."""
-    if isinstance(value, list):
-        return ", then ".join(map(short, value))
     return short(value) if isinstance(value, str) else str(value)
 
 

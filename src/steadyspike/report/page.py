@@ -1,6 +1,6 @@
 """The page: everything of a report in one file that needs no other."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from html import escape
 from importlib.resources import files
 
@@ -48,9 +48,9 @@ MEASURES = (
 
 
 def page(pipeline: Pipeline, tables: Sequence[Table], figures: Sequence[Figure]) -> str:
-    """The whole page, with `tables` (table4, table2, provenance) and `figures` by their names.
+    """The whole page, with `tables` (table4, table2) and `figures` by their names.
 
-    There is no section about memory without figure2a, nor one about provenance without its table.
+    There is no section about memory without figure2a.
     """
     table = {entry.name: entry for entry in tables}
     figure = {entry.name: entry for entry in figures}
@@ -83,19 +83,9 @@ def page(pipeline: Pipeline, tables: Sequence[Table], figures: Sequence[Figure])
             '<div class="runs">' + "\n".join(_run(run) for run in pipeline.runs) + "</div>",
         ),
         section("measures", "How each number was measured", definitions(MEASURES)),
-        provenance_section(table, inks),
     ]
     title = f"{paper()['paper']['title']}: reproduction report"
     return document(title, _header(pipeline, figure.keys() | table.keys()), sections)
-
-
-def provenance_section(tables: Mapping[str, Table], inks: Mapping[str, str]) -> str:
-    """Where the numbers come from; nothing where there are none."""
-    if "provenance" not in tables:
-        return ""
-    return section(
-        "provenance", "Where each number comes from", card_of_table(tables["provenance"], inks)
-    )
 
 
 def document(title: str, header: str, sections: Sequence[str]) -> str:
@@ -154,7 +144,6 @@ def _header(pipeline: Pipeline, names: Set[str]) -> str:
         ("training", "Training"),
         ("experiments", "Experiments"),
         ("measures", "How it was measured"),
-        *([("provenance", "Where it comes from")] if "provenance" in names else []),
     ]
     return masthead(
         "Reproduction report",
@@ -229,7 +218,8 @@ def _run(run: Run) -> str:
             ("Parameters", f"{metrics.parameters:,}"),
             ("OSR fallbacks", f"{metrics.osr_fallbacks:,}"),
         ]
-        stacked.append(("Weights SHA-256", f"<code>{escape(metrics.weights_sha256)}</code>"))
+    if run.digests is not None:
+        stacked.append(("Weights SHA-256", f"<code>{run.digests.weights_sha256}</code>"))
     stacked.append(("Command", f"<code>{escape(run.command)}</code>"))
     rows = [f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in facts]
     rows += [f'<div class="stack"><dt>{key}</dt><dd>{value}</dd></div>' for key, value in stacked]

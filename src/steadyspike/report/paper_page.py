@@ -11,7 +11,6 @@ from steadyspike.report.page import (
     document,
     fact,
     masthead,
-    provenance_section,
     section,
 )
 from steadyspike.report.paper import dataset_name, paper
@@ -27,7 +26,6 @@ _SECTIONS = (
     ("appendix", "Appendix E", "Appendix E: other choices"),
     ("measures", "How it was measured", "How each number was measured"),
 )
-_PROVENANCE = ("provenance", "Where it comes from")
 
 
 def paper_page(work: Reproduction, tables: Sequence[Table], figures: Sequence[Figure]) -> str:
@@ -58,12 +56,11 @@ def paper_page(work: Reproduction, tables: Sequence[Table], figures: Sequence[Fi
         "measures": [definitions(MEASURES)],
     }
     sections = [section(key, title, *parts[key]) for key, _, title in _SECTIONS]
-    sections.append(provenance_section(table, inks))
     title = f"{paper()['paper']['title']}: every table and figure, run again"
-    return document(title, _header(work, "provenance" in table), sections)
+    return document(title, _header(work), sections)
 
 
-def _header(work: Reproduction, provenance: bool) -> str:
+def _header(work: Reproduction) -> str:
     own = cells()
     datasets = {name: [c for c in own if c.pipeline == name] for name in work.pipelines}
     done = sum(work.done(cell) for cell in own)
@@ -77,7 +74,7 @@ def _header(work: Reproduction, provenance: bool) -> str:
         "Each of the paper's own numbers beside what this repository measured for it. A cell that "
         "has not been run says so, and below its table stands the command that trains, evaluates "
         "and reports it, to be given in the repository's folder.",
-        [*((key, text) for key, text, _ in _SECTIONS), *([_PROVENANCE] if provenance else [])],
+        [(key, text) for key, text, _ in _SECTIONS],
         facts,
     )
 

@@ -68,8 +68,6 @@ class Reproduction:
                 return Measured(last, best, seeds, epochs)
             case "fixed_threshold" | "batch_of_one":
                 ways = metrics.inference
-                if ways is None:
-                    return Measured()
                 value = ways.fixed if cell.metric == "fixed_threshold" else ways.batch_1
                 return Measured() if value is None else Measured(value, NOT_MEASURED, 1, epochs)
             case _:
@@ -119,9 +117,9 @@ class Reproduction:
     def outdated(self, cell: Cell) -> bool:
         """Whether a cell was run with other parameters than params.yaml has now."""
         run = self.run(cell)
-        if run is None or run.metrics is None or cell.metric == "memory":
+        if run is None or run.digests is None or cell.metric == "memory":
             return False
-        return run.metrics.provenance.params != run.settings.fingerprint()
+        return run.digests.fingerprint != run.settings.runs[0].fingerprint()
 
     def _departures(self, cell: Cell) -> list[str]:
         run = self.run(cell)

@@ -1,26 +1,27 @@
 """Reads a pipeline's parameters and measurements, and refuses what is not as described here."""
 
-import csv
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from typing import Any
 
 from steadyspike.errors import UserError
-from steadyspike.files import read_at_most
+from steadyspike.evaluate.metrics import (
+    Digests,
+    Layers,
+    Memory,
+    Metrics,
+    printable,
+    read_layers,
+    read_memory,
+    read_metrics,
+    read_record,
+)
 from steadyspike.report.methods import Method, method_of
 from steadyspike.report.paper import architecture_name
-from steadyspike.report.records import Digests, Epoch, Membranes, Memory, Metrics, printable
 from steadyspike.train.config import Experiment, load_experiments
-
-#: Bytes of a file of measurements; the longest has thousands.
-LARGEST = 1 << 22
-T = TypeVar("T")
-Row = TypeVar("Row", bound=BaseModel)
+from steadyspike.train.history import EpochRow, read_history
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Run:
     settings: Experiment
     home: Path
     metrics: Metrics | None
-    history: tuple[Epoch, ...] | None
-    other_seeds: Mapping[int, tuple[Epoch, ...]]
-    membranes: Membranes | None
+    history: tuple[EpochRow, ...] | None
+    other_seeds: Mapping[int, tuple[EpochRow, ...]]
+    membranes: Layers | None
     digests: Digests | None
 
     @property
@@ -107,7 +108,8 @@ def read_pipeline(folder: Path) -> Pipeline:
     for name, settings in experiments.items():
         method = methods[name]
         home = folder / "runs" / name
-        metrics = _read_metrics(home / "metrics.json", name, measuring([name], folder))
+        layers, digests = home / "layers.json", home / "digests.json"
+        metrics = _read_metrics(home / "metrics.json", name)
         runs.append(
             Run(
                 name=name,
@@ -117,17 +119,18 @@ def read_pipeline(folder: Path) -> Pipeline:
                 settings=settings,
                 home=home,
                 metrics=metrics,
-                history=_read_rows(home / "history.csv", Epoch),
+                history=_read_history(home / "history.csv"),
                 other_seeds=_read_other_seeds(home / "seeds", settings.seeds[1:]),
                 # Measured together with the metrics, which alone say of what.
-                membranes=_read_membranes(home / "membranes.json") if metrics else None,
-                digests=_read_digests(home / "digests.json"),
+                membranes=read_layers(layers) if metrics and layers.exists() else None,
+                digests=read_record(digests, Digests) if digests.exists() else None,
             )
         )
         seen.append(method)
     networks = [run.settings.model.name for run in runs]
     runs.sort(key=lambda run: (networks.index(run.settings.model.name), run.method.rank))
-    return Pipeline(tuple(runs), _read_rows(folder / "runs" / "memory.csv", Memory))
+    memory = folder / "runs" / "memory.csv"
+    return Pipeline(tuple(runs), tuple(read_memory(memory)) if memory.exists() else None)
 
 
 def _labels(experiments: dict[str, Experiment], methods: dict[str, Method]) -> dict[str, str]:
@@ -157,107 +160,22 @@ def _read_settings(path: Path) -> dict[str, Experiment]:
     return experiments
 
 
-def _read_metrics(path: Path, experiment: str, command: str) -> Metrics | None:
-    data = _read_json(path)
-    if data is None:
+def _read_metrics(path: Path, experiment: str) -> Metrics | None:
+    if not path.exists():
         return None
-    for key in ("provenance", "evaluation"):  # which measurements of older versions lack
-        if key not in data:
-            raise UserError(f"{path}: {key}: missing: `{command}` measures it anew")
-    metrics = _check(Metrics, data, path)
+    metrics = read_metrics(path)
     if metrics.experiment != experiment:
         raise UserError(
             f"{path}: experiment: expected {experiment!r}, the folder's name, "
             f"not {metrics.experiment!r}"
         )
-    if not metrics.firing_rate.per_step:
-        raise UserError(f"{path}: firing_rate.per_step: expected at least one step")
     return metrics
 
 
-def _read_other_seeds(folder: Path, seeds: Sequence[int]) -> dict[int, tuple[Epoch, ...]]:
-    found = {seed: _read_rows(folder / str(seed) / "history.csv", Epoch) for seed in seeds}
+def _read_history(path: Path) -> tuple[EpochRow, ...] | None:
+    return tuple(read_history(path, "train it")) if path.exists() else None
+
+
+def _read_other_seeds(folder: Path, seeds: Sequence[int]) -> dict[int, tuple[EpochRow, ...]]:
+    found = {seed: _read_history(folder / str(seed) / "history.csv") for seed in seeds}
     return {seed: history for seed, history in found.items() if history is not None}
-
-
-def _read_digests(path: Path) -> Digests | None:
-    data = _read_json(path)
-    return None if data is None else _check(Digests, data, path)
-
-
-def _read_membranes(path: Path) -> Membranes | None:
-    data = _read_json(path)
-    if data is None:
-        return None
-    membranes = _check(Membranes, data, path)
-    if membranes.bins.low >= membranes.bins.high:
-        raise UserError(f"{path}: bins.low: expected a number below bins.high")
-    steps = len(membranes.layers[0].counts)
-    if steps == 0:
-        raise UserError(f"{path}: layers.0.counts: expected at least one step")
-    for place, layer in enumerate(membranes.layers):
-        for key in ("counts", "below", "above", "mean", "std", "threshold"):
-            if len(getattr(layer, key)) != steps:
-                raise UserError(f"{path}: layers.{place}.{key}: expected {steps} steps")
-        if any(len(counts) != membranes.bins.count for counts in layer.counts):
-            raise UserError(
-                f"{path}: layers.{place}.counts: expected {membranes.bins.count} bins a step"
-            )
-    return membranes
-
-
-def _read_rows(path: Path, row: type[Row]) -> tuple[Row, ...] | None:
-    text = _read_text(path)
-    if text is None:
-        return None
-    reader = csv.DictReader(text.splitlines())
-    try:
-        missing = sorted(set(row.model_fields) - set(reader.fieldnames or ()))
-        if missing:
-            raise UserError(f"{path}: {missing[0]}: expected a column of this name")
-        rows = tuple(_check(row, cells, path, f"line {reader.line_num}, ") for cells in reader)
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: no CSV: {_one_line(error)}") from None
-    if not rows:
-        raise UserError(f"{path}: expected at least one row below the header")
-    return rows
-
-
-def _read_json(path: Path) -> Any:
-    text = _read_text(path)
-    if text is None:
-        return None
-
-    def refuse(constant: str) -> None:
-        raise UserError(f"{path}: expected finite numbers, found {constant}")
-
-    try:
-        data = json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:  # also of a number of too many digits
-        raise UserError(f"{path}: not JSON: {_one_line(error)}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a mapping")
-    return data
-
-
-def _read_text(path: Path) -> str | None:
-    """The file's text, or None if there is no such file."""
-    try:
-        return read_at_most(path, LARGEST).decode()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text: {_one_line(error)}") from None
-
-
-def _check(kind: type[T], data: Any, path: Path, prefix: str = "") -> T:
-    try:
-        return TypeAdapter(kind).validate_python(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = prefix + _one_line(".".join(str(part) for part in first["loc"]))
-        raise UserError(f"{path}: {key}: {_one_line(first['msg'])}") from None
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())

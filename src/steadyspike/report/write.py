@@ -6,7 +6,6 @@ from pathlib import Path
 
 from steadyspike.files import write_atomically
 from steadyspike.report import paper_figures, paper_tables
-from steadyspike.report.caveats import named
 from steadyspike.report.comparison import table2, table4
 from steadyspike.report.curves import figure2a, figure2b, training
 from steadyspike.report.figure import Figure
@@ -14,7 +13,6 @@ from steadyspike.report.histograms import figure3
 from steadyspike.report.mixing import refuse_mixed, refuse_mixed_paper
 from steadyspike.report.page import page
 from steadyspike.report.paper_page import paper_page
-from steadyspike.report.provenance import provenance
 from steadyspike.report.reproduction import Reproduction
 from steadyspike.report.sources import Pipeline, read_pipeline
 from steadyspike.report.tables import Table
@@ -28,15 +26,15 @@ def write_report(pipeline: Path, out: Path) -> list[Path]:
         out: the folder to write into; made if it is not there.
 
     Returns the files written, sorted. The same inputs give the same bytes on any machine. Raises
-    UserError, before anything is written, for an input that is not as described in records.py and
-    for measurements that may not stand in one table (mixing.py).
+    UserError, before anything is written, for an input that is not as described in
+    evaluate/metrics.py and for measurements that may not stand in one table (mixing.py).
     """
     measured = read_pipeline(pipeline)
     refuse_mixed(measured.runs)
     memory = [figure2a(measured)] if measured.compares_memory else []
     contents = report_files(
         measured,
-        [table4(measured), table2(measured), *provenance(named(measured.runs))],
+        [table4(measured), table2(measured)],
         [*memory, figure2b(measured), figure3(measured), training(measured)],
     )
     return write_files(out, contents)
@@ -59,7 +57,6 @@ def write_paper_report(pipelines: Path, out: Path) -> list[Path]:
         paper_tables.appendix_e(work),
         memory,
         rates,
-        *provenance(work.measured_runs(), whole_names=True),
     ]
     figures = [
         paper_figures.figure2a(work, memory),

@@ -1,0 +1,106 @@
+"""Firing rates and membrane potentials of every LIF layer and time step (Figures 2b and 3)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from steadyspike.evaluate.metrics import Bins, FiringRate, Layer, Layers
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.stable_sqrt import stable_sqrt
+
+BINS = Bins(low=-4.0, high=4.0, count=80)
+
+
+class LayerRecorder:
+    """Counts spikes and membrane potentials of every LIF layer while `recording`.
+
+    All sums stay on the model's device until they are asked for.
+
+    Args:
+        model: any module with LIF layers; to be run in evaluation mode.
+        steps: T of each clip.
+        bins: of the histograms of the membrane potential before the reset.
+    """
+
+    def __init__(self, model: nn.Module, steps: int, bins: Bins = BINS) -> None:
+        self.bins = bins
+        device = next(model.parameters()).device
+        self._layers = {
+            name: module for name, module in model.named_modules() if isinstance(module, LIF)
+        }
+        # Histogram with a bin at each end for what lies outside: (T, count + 2)
+        self._counts = {
+            name: torch.zeros(steps, bins.count + 2, dtype=torch.int64, device=device)
+            for name in self._layers
+        }
+        self._spikes = {
+            name: torch.zeros(steps, dtype=torch.int64, device=device) for name in self._layers
+        }
+        # Number of batches, Σu, Σu², Σθ: (T, 4)
+        self._sums = {
+            name: torch.zeros(steps, 4, dtype=torch.float64, device=device) for name in self._layers
+        }
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record every step of the body; each LIF layer has one observer, which is taken."""
+
+        def observer(name: str) -> Callable[[Tensor, int, Tensor], None]:
+            return lambda u, step, threshold: self._record(name, u, step, threshold)
+
+        for name, layer in self._layers.items():
+            layer.observer = observer(name)
+        try:
+            yield
+        finally:
+            for layer in self._layers.values():
+                layer.observer = None
+
+    def _record(self, name: str, u: Tensor, step: int, threshold: Tensor) -> None:
+        bins = self.bins
+        self._spikes[name][step] += torch.count_nonzero(u - threshold >= 0)
+        u = u.reshape(-1)
+        place = (u - bins.low).mul_(bins.count / (bins.high - bins.low)).floor_()
+        place = place.clamp_(-1, bins.count).add_(1).int()
+        self._counts[name][step] += torch.bincount(place, minlength=bins.count + 2)
+        total = u.sum(dtype=torch.float64)
+        squares = u.square().sum(dtype=torch.float64)
+        self._sums[name][step] += torch.stack(
+            [torch.ones_like(total), total, squares, threshold.to(total)]
+        )
+
+    def firing_rate(self) -> FiringRate:
+        """Of the whole network: a layer weighs by its number of neurons."""
+        spikes = torch.stack(list(self._spikes.values())).sum(0).tolist()
+        neurons = torch.stack(list(self._counts.values())).sum((0, 2)).tolist()
+        rates = [count / total for count, total in zip(spikes, neurons, strict=True)]
+        return FiringRate(
+            gross=round(sum(rates) / len(rates), 6), per_step=[round(rate, 6) for rate in rates]
+        )
+
+    def layers(self) -> Layers:
+        """Of each layer."""
+        return Layers(bins=self.bins, layers=[self._layer(name) for name in self._layers])
+
+    def _layer(self, name: str) -> Layer:
+        counts, sums = self._counts[name], self._sums[name]
+        total = counts.sum(1)
+        mean = sums[:, 1] / total
+        std = stable_sqrt((sums[:, 2] / total - mean.square()).clamp_(min=0))
+        spikes = zip(self._spikes[name].tolist(), total.tolist(), strict=True)
+        return Layer(
+            name=name,
+            firing_rate=[round(fired / neurons, 6) for fired, neurons in spikes],
+            counts=counts[:, 1:-1].tolist(),
+            below=counts[:, 0].tolist(),
+            above=counts[:, -1].tolist(),
+            mean=_six_digits(mean),
+            std=_six_digits(std),
+            threshold=_six_digits(sums[:, 3] / sums[:, 0]),
+        )
+
+
+def _six_digits(values: Tensor) -> list[float]:
+    return [float(f"{value:.6g}") for value in values.tolist()]

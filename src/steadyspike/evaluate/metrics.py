@@ -1,0 +1,275 @@
+"""What a measured run leaves behind: one schema, by which the files are written and read.
+
+``metrics.json`` holds the numbers of a run, ``layers.json`` firing rates and membrane potentials
+of each layer, ``memory.csv`` the training memory of a pipeline; ``digests.json``, which training
+writes, ties weights to the parameters they were trained with. Nothing here imports torch.
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from steadyspike.errors import UserError
+from steadyspike.files import read_at_most, write_atomically
+from steadyspike.train.config import Experiment
+
+LARGEST = 1 << 22  # bytes of one file; the largest real ones have some hundred thousand
+
+
+def printable(text: str) -> str:
+    """The text; ValueError if it has a control character, which no SVG or HTML file may have."""
+    if not text.isprintable():
+        raise ValueError("expected printable characters only")
+    return text
+
+
+T = TypeVar("T")
+# Reporting every error of a long list would need far more memory than the list itself.
+List = Annotated[list[T], FailFast()]
+Name = Annotated[str, AfterValidator(printable)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """Types are not converted, numbers are finite, and unknown keys are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Accuracy(Record):
+    """Test accuracy of one run."""
+
+    last: Percent
+    best: Percent
+    best_epoch: Positive
+
+
+class Loss(Record):
+    """Mean loss per image in the last epoch."""
+
+    train: float
+    test: float
+
+
+class FiringRate(Record):
+    """Share of all neurons that spike: at each step, and the mean over steps."""
+
+    gross: Fraction
+    per_step: Annotated[List[Fraction], Field(min_length=1)]
+
+
+class Operations(Record):
+    """Operations per image over all T steps and their energy, as `operations.py` counts them."""
+
+    synaptic_operations: Amount
+    multiply_accumulates: Amount
+    energy_nanojoule: Amount
+    dense_multiply_accumulates: Amount  # of one pass of the same network without spikes
+
+
+class Inference(Record):
+    """Accuracy by the source of OTS's thresholds (Appendix E); without OTS only ``live``."""
+
+    live: Percent  # the test batch
+    fixed: Percent | None = None  # running values learned in training
+    batch_1: Percent | None = None  # each sample alone
+
+
+class Evaluation(Record):
+    """Settings that a measurement depends on; without OTS the threshold is ``constant``."""
+
+    batch: Positive
+    steps: Positive
+    threshold: Literal["live", "fixed", "constant"]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Evaluation":
+        """The settings an experiment is evaluated with."""
+        model = experiment.model
+        return cls(
+            batch=experiment.evaluation.batch,
+            steps=experiment.evaluation.steps,
+            threshold=model.inference_threshold if model.stabilize_threshold else "constant",
+        )
+
+
+class Metrics(Record):
+    """``metrics.json``. With several seeds all but ``seeds`` belongs to the first of them."""
+
+    experiment: Name
+    parameters: Count
+    accuracy: Accuracy
+    loss: Loss
+    firing_rate: FiringRate
+    operations: Operations
+    inference: Inference
+    osr_fallbacks: Count
+    evaluation: Evaluation
+    seeds: Annotated[dict[Name, Accuracy], Field(min_length=2)] | None = None
+
+
+class Bins(Record):
+    """``count`` bins of equal width from ``low`` to ``high``, in units of the membrane."""
+
+    low: float
+    high: float
+    count: Positive
+
+
+class Layer(Record):
+    """One layer of LIF neurons over the test split; every list has one entry a time step.
+
+    ``firing_rate`` is the share of neurons that spike. All else is of the membrane potential
+    before the reset: ``counts`` by bin, ``below`` and ``above`` the bins, moments, threshold.
+    """
+
+    name: Name
+    firing_rate: List[Fraction]
+    counts: List[List[Count]]
+    below: List[Count]
+    above: List[Count]
+    mean: List[float]
+    std: List[float]
+    threshold: List[float]
+
+
+class Layers(Record):
+    """``layers.json``."""
+
+    bins: Bins
+    layers: Annotated[List[Layer], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Layers":
+        if self.bins.low >= self.bins.high:
+            raise ValueError("bins.low: expected a number below bins.high")
+        steps = len(self.layers[0].counts)
+        if steps == 0:
+            raise ValueError("layers.0.counts: expected at least one step")
+        for place, layer in enumerate(self.layers):
+            for key in Layer.model_fields.keys() - {"name"}:
+                if len(getattr(layer, key)) != steps:
+                    raise ValueError(f"layers.{place}.{key}: expected {steps} steps")
+            if any(len(counts) != self.bins.count for counts in layer.counts):
+                raise ValueError(f"layers.{place}.counts: expected {self.bins.count} bins a step")
+        return self
+
+
+class Memory(BaseModel):
+    """One row of ``memory.csv``: the bytes autograd keeps for the backward pass of a batch."""
+
+    model_config = ConfigDict(frozen=True)
+    method: Literal["online", "bptt"]
+    steps: Positive
+    bytes: Count
+
+
+class Digests(Record):
+    """``digests.json``: SHA-256 of each tensor after certain batches, of the last weights, and
+    of the parameters that decide them."""
+
+    batches: dict[Name, dict[Name, Sha256]]
+    fingerprint: Sha256
+    weights_sha256: Sha256
+
+
+R = TypeVar("R", bound=Record)
+Row = TypeVar("Row", bound=BaseModel)
+
+
+def write_metrics(path: Path, metrics: Metrics) -> None:
+    content = json.dumps(metrics.model_dump(exclude_none=True), indent=2)
+    write_atomically(path, content + "\n")
+
+
+def write_layers(path: Path, layers: Layers) -> None:
+    write_atomically(path, json.dumps(layers.model_dump()) + "\n")
+
+
+def write_memory(path: Path, rows: list[Memory]) -> None:
+    lines = [",".join(Memory.model_fields)]
+    lines += [f"{row.method},{row.steps},{row.bytes}" for row in rows]
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def read_metrics(path: Path) -> Metrics:
+    return read_record(path, Metrics)
+
+
+def read_layers(path: Path) -> Layers:
+    return read_record(path, Layers)
+
+
+def read_memory(path: Path) -> list[Memory]:
+    return read_rows(path, Memory)
+
+
+def read_record(path: Path, kind: type[R], remedy: str | None = None) -> R:
+    """A JSON file as a record.
+
+    Raises:
+        UserError: the file is missing or damaged; ``remedy`` is appended to the message.
+    """
+    try:
+        return kind.model_validate_json(_content(path))
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first(error)}") from None
+    except UserError as error:
+        if remedy is None:
+            raise
+        raise UserError(f"{error}: {remedy}") from None
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a CSV file, at least one, whose header has the fields of ``kind``.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(_content(path).decode(), newline=""))
+        missing = sorted(kind.model_fields.keys() - set(reader.fieldnames or ()))
+        if missing:
+            raise UserError(f"{path}: {missing[0]}: expected a column of this name")
+        rows = [kind.model_validate(cells) for cells in reader]
+    except ValidationError as error:
+        raise UserError(f"{path}: line {reader.line_num}, {_first(error)}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV file: {error}") from None
+    if not rows:
+        raise UserError(f"{path}: expected at least one row below the header")
+    return rows
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_at_most(path, LARGEST)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing wrong, in one line that starts with its key."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    what = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+    return " ".join(": ".join(filter(None, (where, what))).split())
