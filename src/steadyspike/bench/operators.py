@@ -3,21 +3,20 @@
 What a framework adds around them (norms, neurons, copies, the optimizer) is then the rest of its
 step. The replay calls the very operators that the step called, forward and backward, in their
 order, on tensors of the same shape, type and memory layout: the framework's, and our own fast
-convolutions (`synapse.FAST`), whose operations count as those of the direct way.
+convolutions (`kernels.cpu.winograd`), whose operations count as those of the direct way.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from steadyspike.snn import conv as synapse
+from steadyspike.kernels.cpu import winograd
 
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = {_ATEN.convolution.default, _ATEN.convolution_backward.default}
@@ -79,7 +78,7 @@ def recorded(step: Callable[[], None]) -> Recorder:
     """What one step calls."""
     recorder = Recorder()
     with recorder, ExitStack() as stack:
-        for module in synapse.FAST:
+        for module in (winograd.FLOAT32, winograd.BFLOAT16):
             for name in _OWN:
                 stack.enter_context(_noted(recorder, module, name))
         step()
@@ -87,7 +86,7 @@ def recorded(step: Callable[[], None]) -> Recorder:
 
 
 @contextmanager
-def _noted(recorder: Recorder, module: ModuleType, name: str) -> Iterator[None]:
+def _noted(recorder: Recorder, module: Any, name: str) -> Iterator[None]:
     """Note the calls of one of our own functions, which torch does not see."""
     function = getattr(module, name)
 

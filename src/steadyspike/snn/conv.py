@@ -12,10 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steadyspike import kernels
-from steadyspike.kernels.cpu import winograd, winograd_bf16
+from steadyspike.kernels.cpu import winograd
 from steadyspike.snn.sequence import StepModule
-
-FAST = (winograd, winograd_bf16)
 
 
 def convolve(conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
@@ -57,7 +55,7 @@ class _Convolve(torch.autograd.Function):
         ctx.save_for_backward(backend.pack(x, levels), weight)
         ctx.stride, ctx.padding, ctx.levels, ctx.backend = stride, padding, levels, backend
         ctx.biases = None if bias is None else [len(bias)]
-        ctx.fast = next((way for way in FAST if way.serves(x, weight, stride, padding)), None)
+        ctx.fast = winograd.find(x, weight, stride, padding)
         if ctx.fast is not None:
             y: Tensor = ctx.fast.convolve(x, weight, bias)
             return y

@@ -78,6 +78,9 @@ class LIF(StepModule):
         super().__init__()
         if not tau >= 1:
             raise ValueError(f"tau must be at least 1 step, not {tau}")
+        for name, value in (("v_threshold", v_threshold), ("surrogate_slope", surrogate_slope)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, not {value}")
         if reset not in ("subtract", "zero"):
             raise ValueError(f"reset must be 'subtract' or 'zero', not {reset!r}")
         if inference_threshold not in ("live", "fixed"):

@@ -134,6 +134,9 @@ class OSR(StepNorm):
         eps: ε, added to variances.
         momentum: weight of the new value in the running statistics.
         fallback_ratio: the limit; ``math.inf`` never falls back, as in the paper.
+
+    Raises:
+        ValueError: ``fallback_ratio`` is not positive.
     """
 
     fallbacks: Tensor
@@ -145,6 +148,8 @@ class OSR(StepNorm):
         momentum: float = 0.1,
         fallback_ratio: float = 20.0,
     ) -> None:
+        if not fallback_ratio > 0:
+            raise ValueError(f"fallback_ratio must be positive, not {fallback_ratio}")
         super().__init__(num_features, eps, momentum)
         self.fallback_ratio = fallback_ratio
         self.register_buffer("fallbacks", torch.zeros((), dtype=torch.int64))

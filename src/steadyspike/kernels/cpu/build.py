@@ -12,21 +12,18 @@ from pathlib import Path
 
 import torch
 
+from steadyspike.pins import first_core
+
 SOURCE = Path(__file__).with_name("operations.c")
 COMPILERS = ("cc", "gcc", "clang")
 # No contraction and no reassociation: any compiler and any vector width give the same bits.
 FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 
 
-def _processor_flags() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return []
-
-
-# As the pins ask of an x86-64 machine; one without trains all the same.
-VECTORS = ("-mavx2",) if "avx2" in _processor_flags() else ()
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The instruction sets of the processor, by Linux's names on x86-64."""
+    return frozenset(first_core().get("flags", "").split())
 
 
 class NoCompiler(Exception):
@@ -39,7 +36,10 @@ def library(bfloat16: bool) -> ctypes.CDLL:
     Raises:
         NoCompiler: none is installed, or it fails.
     """
-    flags = (*VECTORS, *(("-DBFLOAT16",) if bfloat16 else ()))
+    # The pins ask for AVX2; an x86-64 machine without it trains all the same.
+    flags = ["-mavx2"] if "avx2" in cpu_flags() else []
+    if bfloat16:
+        flags.append("-DBFLOAT16")
     return shared(SOURCE.name, *flags)
 
 
