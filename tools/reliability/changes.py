@@ -3,8 +3,11 @@
 import io
 import itertools
 import random
+import re
+import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,10 @@ FLOAT64: dict[str, Any] = {
 }
 PROCESSES = ((1, 2), (2, 1), (2, 4), (4, 1))
 CHUNKS = ((4, 1), (1, 4), (4, 2), (2, 1), (1, 2), (2, 4))
+WORKERS = ((0, 1), (1, 0), (1, 2), (2, 3), (3, 1), (2, 0))
+#: A small stand-in for ImageNet, whose images are decoded by other processes.
+CLASSES = ("n01440764", "n01443537", "n01484850", "n01491361")
+IMAGES = {"train": 48, "val": 16}
 #: What may not change, by dotted key: each is refused by itself, and two together.
 REFUSED: tuple[dict[str, Any], ...] = (
     {"name": "renamed"},
@@ -72,7 +79,6 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
                 held += 1
             except Failure as failure:
                 report(failure)
-        begin(exact, 1)
         yield Row(
             f"Stopped within an epoch and resumed {claim}: every final weight within "
             f"{ROUNDING:.0e} of the undisturbed run's, in float64 (relative for weights over 1), "
@@ -81,6 +87,7 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
             len(pairs),
             f"{', '.join(f'{a} to {b}' for a, b in pairs)}; greatest difference {greatest:.1e}",
         )
+    yield workers(work, numbers, WORKERS[2:3] if few else WORKERS)
     yield refused(make_project(work), work, numbers, REFUSED[-1:] if few else REFUSED)
 
 
@@ -96,14 +103,18 @@ def with_chunk(project: Project, chunk: int) -> tuple[str, ...]:
 
 
 def stopped_within_an_epoch(
-    project: Project, root: Path, command: tuple[str, ...], numbers: random.Random
+    project: Project,
+    root: Path,
+    command: tuple[str, ...],
+    numbers: random.Random,
+    **variables: str,
 ) -> Project:
     """A copy of the project whose training was stopped between two batches of an epoch."""
     import torch
 
     for attempt in itertools.count():
         run = project.fresh(root.with_name(f"{root.name}-{attempt}"))
-        process = run.start(*command)
+        process = run.start(*command, **variables)
         wait_for_write(process, run.run_folder, numbers.randint(2, 20))
         process.send_signal(signal.SIGTERM)
         status, err = ended(process)
@@ -134,8 +145,74 @@ def must_be_close(expected: Project, got: Project) -> float:
     return greatest
 
 
+def workers(work: Path, numbers: random.Random, pairs: Sequence[tuple[int, int]]) -> Row:
+    """Resume with another number of processes that decode images."""
+    project = make_project(
+        work,
+        "imagenet",
+        dataset={"name": "imagenet", "augmentation": "flip"},
+        model={"widths": [4, "P", 4, "P", 8]},
+        training={"epochs": 2, "batch": 4},
+        evaluation={"batch": 8},
+    )
+    project = replace(project, source=expecting_few_images(project.source, work / "imagenet-src"))
+    write_images(project.root / "datasets" / "imagenet")
+    whole = project.fresh(work / "imagenet-undisturbed")
+    whole.finish(*TRAIN)
+    expected, held = whole.results(), 0
+    for number, (first, second) in enumerate(pairs):
+        try:
+            root = work / f"workers-{number}"
+            count = {"STEADYSPIKE_WORKERS": str(first)}
+            run = stopped_within_an_epoch(project, root, TRAIN, numbers, **count)
+            run.finish(*TRAIN, STEADYSPIKE_WORKERS=str(second))
+            run.must_equal(expected)
+            held += 1
+        except Failure as failure:
+            report(failure)
+    return Row(
+        "Stopped within an epoch and resumed with another number of processes that decode images "
+        "(`STEADYSPIKE_WORKERS`): the run's files have the same bytes as without the stop",
+        held,
+        len(pairs),
+        f"{', '.join(f'{a} to {b}' for a, b in pairs)}; {sum(IMAGES.values())} images laid out "
+        "as ImageNet's",
+    )
+
+
+def expecting_few_images(source: Path, folder: Path) -> Path:
+    """A copy of the code that expects `CLASSES` and `IMAGES` of ImageNet."""
+    shutil.copytree(source, folder)
+    module = folder / "steadyspike" / "data" / "imagenet.py"
+    text, changed = re.subn(
+        r"(?m)^ILSVRC2012 = .*",
+        f"ILSVRC2012 = Expected({len(CLASSES)}, {IMAGES})",
+        module.read_text(),
+    )
+    assert changed == 1
+    module.write_text(text)
+    return folder
+
+
+def write_images(folder: Path) -> None:
+    """JPEG files of noise, in a colour of their class and of different sizes."""
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for split, count in IMAGES.items():
+        for number in range(count):
+            label = number % len(CLASSES)
+            height, width = generator.integers(230, 300, 2)
+            noise = generator.integers(0, 120, (height, width, 3), dtype=np.uint8)
+            noise[..., label % 3] += 40 * (1 + label // 3)
+            path = folder / split / CLASSES[label] / f"{number}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise).save(path)
+
+
 def refused(
-    project: Project, work: Path, numbers: random.Random, changes: tuple[dict[str, Any], ...]
+    project: Project, work: Path, numbers: random.Random, changes: Sequence[dict[str, Any]]
 ) -> Row:
     """Resume one stopped run with each of these changes of its experiment."""
     stopped = stopped_within_an_epoch(project, work / "stopped", TRAIN, numbers)
