@@ -3,11 +3,10 @@ PYTHON ?= python3
 PIPELINE ?= .
 BENCH ?=
 PARTS ?=
-IMAGE ?= steadyspike
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup train test lint types verify bench reliability docker-test audit sbom lock clean
+.PHONY: help setup train test lint types verify bench reliability docker-test audit licences sbom lock clean
 
 help: ## Print what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -16,7 +15,9 @@ setup: $(READY) ## Make .venv from requirements.lock, every hash checked
 	@echo "ready: .venv"
 
 $(READY): requirements.lock requirements-uv.lock pyproject.toml tools/setup.sh
-	@tools/setup.sh "$(PYTHON)"
+	@tools/setup.sh "$(PYTHON)" .venv requirements.lock
+	@.venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
 
 train: $(READY) ## Train every experiment and regenerate every table and figure
 	@tools/train.sh $(PIPELINE)
@@ -44,11 +45,18 @@ reliability: $(READY) ## Kill, resume, move, fuzz; writes docs/reliability.md; P
 	@uv pip install --quiet --require-hashes --requirement requirements-fuzz.lock || true
 	@python tools/reliability $(PARTS)
 
-audit: $(READY) ## Look every locked package up among known vulnerabilities
-	@python tools/audit.py
+build/audit/ready: requirements-audit.lock $(READY)
+	@tools/setup.sh "$(PYTHON)" build/audit requirements-audit.lock
+	@touch $@
 
-sbom: $(READY) ## Write sbom.json, the bill of materials of the image IMAGE (steadyspike)
-	@tools/sbom.sh $(IMAGE) sbom.json
+audit: build/audit/ready ## Look every locked package up among known vulnerabilities
+	@tools/audit.sh
+
+licences: build/audit/ready ## Print the licence of every installed package
+	@build/audit/bin/pip-licenses --python .venv/bin/python --format markdown
+
+sbom: build/audit/ready ## Write sbom.json, a bill of materials of every installed package
+	@build/audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file sbom.json .venv
 
 docker-test: ## Build the image, train in containers on a real engine, two as two machines
 	@docker/test.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image. Indexes that pip and uv use here are used for the build alone: no layer and no
-# history holds them. Usage: [BASE_IMAGE=...] docker/build.sh NAME
+# Builds the image with the package indexes that pip and uv use here, which no layer keeps.
+# Usage: [BASE_IMAGE=...] docker/build.sh NAME
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=$(mktemp)
@@ -11,8 +11,8 @@ for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST \
 done > "$packages"
 base=()
 [ -z "${BASE_IMAGE:-}" ] || base=(--build-arg "BASE_IMAGE=$BASE_IMAGE")
-# The host's network: an index may be one that only this machine reaches. Without Buildx's own note
-# of where the checkout lies.
+# Host network: only this machine may reach the index. BUILDX_GIT_INFO=0: the image does not record
+# the path of the checkout.
 BUILDX_GIT_INFO=0 docker buildx build --quiet --load --network host "${base[@]}" \
     --build-arg REVISION="$(git -c safe.directory='*' rev-parse HEAD)" \
     --secret "id=packages,src=$packages" --file docker/Dockerfile --tag "$1" .

@@ -194,7 +194,7 @@ MISTAKES = {
     "too little memory": Mistake(
         params("- 2\n", "- 1000000\n"),
         ("train", "slower"),
-        r"not enough memory: smaller model\.widths",
+        r"not enough memory: lower model\.widths",
         made="runs/slower/environment.json",
     ),
     # training

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Trains every experiment of a pipeline that has changed, and prints its table.
-# Usage: tools/train.sh [PIPELINE], the pipeline's folder (.)
+# Trains what has changed of a pipeline and prints its table.
+# Usage: tools/train.sh [FOLDER], the folder of the pipeline (default: .)
 set -eu
 pipeline=${1:-.}
 [ -f "$pipeline/dvc.yaml" ] || {
