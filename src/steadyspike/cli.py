@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from steadyspike import __version__, commands
-from steadyspike.bench.options import add_options
+from steadyspike.bench.options import add_arguments
 from steadyspike.console import notify
 from steadyspike.errors import UserError
 
@@ -164,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     bench = _add(subcommands, commands.bench, "measure speed and memory of the training step")
-    add_options(bench)
+    add_arguments(bench)
 
     verify = _add(
         subcommands,

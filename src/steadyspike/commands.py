@@ -138,10 +138,10 @@ def report(options: argparse.Namespace) -> None:
         print(path)
 
 
-def bench(options: argparse.Namespace) -> None:
+def bench(options: argparse.Namespace) -> int:
     from steadyspike.bench.run import bench
 
-    bench(options)
+    return bench(options)
 
 
 def verify(options: argparse.Namespace) -> int:

@@ -1,71 +1,90 @@
-"""Contenders for tests: a worker imports them by this file's name."""
+"""Frameworks for tests; a worker's process imports them by this file's name."""
 
+import os
+import signal
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steadyspike.bench.setting import Setting
-from steadyspike.bench.work import Variants, Work, batch_in_memory, loss_of, optimizer_for
+from steadyspike.bench.frameworks import Framework
+from steadyspike.bench.records import Setting
+from steadyspike.bench.training_step import (
+    CLASSES,
+    TrainingStep,
+    Variants,
+    batch_in_memory,
+    loss_of,
+    optimizer_for,
+)
+
+
+def fake(function: str, **fields: Any) -> Framework:
+    return Framework(f"fake-{function}", "Fake", f"fake_peer:{function}", package="json", **fields)
 
 
 def quick(setting: Setting) -> Variants:
-    """One convolution and a linear layer; says so where a library should not."""
+    """One convolution and a linear layer."""
     print("a library prints what it likes")
-    return {"quick": lambda: _work(setting)}
+    return {"quick": lambda: _step(setting)}
 
 
 def uneven(setting: Setting) -> Variants:
-    """Three ways: one that this machine has not, one that takes its time, one that does not."""
+    """Three variants: a slow one, one that this machine lacks, a fast one."""
 
-    def slow() -> Work:
-        work = _work(setting)
+    def slow() -> TrainingStep:
+        step = _step(setting)
 
         def losses() -> Iterator[Tensor]:
             for _ in range(30):
                 torch.randn(200, 200) @ torch.randn(200, 200)
-            yield from work.losses()
+            yield from step.losses()
 
-        return Work(work.model, work.optimizer, losses)
+        return TrainingStep(step.model, step.optimizer, losses)
 
-    def absent() -> Work:
+    def absent() -> TrainingStep:
         raise ImportError("no such kernels here")
 
-    return {"slow": slow, "absent": absent, "fast": lambda: _work(setting)}
-
-
-def broken(setting: Setting) -> Variants:
-    """Cannot be built."""
-    raise RuntimeError(f"no kernels for batch {setting.batch}")
+    return {"slow": slow, "absent": absent, "fast": lambda: _step(setting)}
 
 
 def recorded(setting: Setting) -> Variants:
-    """Does a step without showing its parts, as a CUDA graph does."""
+    """A step that hides its parts, as a CUDA graph does."""
 
-    def make() -> Work:
-        eager = _work(setting)
+    def make() -> TrainingStep:
+        eager = _step(setting)
 
         def losses() -> Iterator[Tensor]:
             for loss in eager.losses():
                 loss.backward()
             yield from ()
 
-        return Work(eager.model, eager.optimizer, losses, eager)
+        return TrainingStep(eager.model, eager.optimizer, losses, eager=eager)
 
     return {"recorded": make}
 
 
-def _work(setting: Setting) -> Work:
+def broken(setting: Setting) -> Variants:
+    raise RuntimeError(f"no kernels for batch {setting.batch}\nand more")
+
+
+def killed(setting: Setting) -> Variants:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def _step(setting: Setting) -> TrainingStep:
     frames, labels = batch_in_memory(setting)
     channels, height, width = setting.image
     model = nn.Sequential(
         nn.Conv2d(channels, 2, 3, padding=1, bias=False),
         nn.Flatten(),
-        nn.Linear(2 * height * width, setting.classes),
+        nn.Linear(2 * height * width, CLASSES),
     )
 
     def losses() -> Iterator[Tensor]:
         for _ in range(setting.steps):
             yield loss_of(setting, model(frames)[None], labels)
 
-    return Work(model, optimizer_for(model), losses)
+    return TrainingStep(model, optimizer_for(model), losses)

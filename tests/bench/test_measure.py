@@ -1,172 +1,141 @@
-"""Who is measured when, and what becomes of those that cannot be."""
+"""Who is measured, and when."""
 
+import argparse
 from typing import Any
 
 import pytest
 
-from steadyspike.bench.contenders import FUSED, INSTALL_PEERS, PEERS, PLAIN, Contender, why_not
-from steadyspike.bench.measure import Measured
-from steadyspike.bench.setting import Setting
-from steadyspike.bench.turns import BenchFailed, WorkerFailed
-
-PEER = Contender("spikingjelly-sltt", "A peer", "fake_peer:quick", package="json")
-ABSENT = Contender("snntorch", "Absent", "fake_peer:quick", package="no_such_library_anywhere")
+from steadyspike.bench.frameworks import FUSED, PLAIN, SPIKINGJELLY, Framework
+from steadyspike.bench.measure import Benchmark, comparisons, memory_curve
+from steadyspike.bench.options import add_arguments
+from steadyspike.bench.records import Setting
 
 
-class Stage:
-    """Starts workers that note what they are asked and answer in round numbers."""
-
-    def __init__(self, **dies: str) -> None:
-        self.log: list[str] = []
-        self.dies = dies  # contender key -> the command at which its process ends
-
-    def start(self, contender: Contender, setting: Setting) -> "Player":
-        self.log.append(f"start {contender.key}")
-        return Player(self, contender, setting)
+def plan(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args([*arguments, "--batch=32"])
 
 
-class Player:
-    def __init__(self, stage: Stage, contender: Contender, setting: Setting) -> None:
-        self.stage, self.contender, self.setting = stage, contender, setting
+def test_a_comparison_has_every_k_and_every_peer_at_each_precision() -> None:
+    groups = comparisons(plan("--peers", "--chunk=1,2,4,8"), Setting())
+    assert [{setting.precision for _, setting in group} for group in groups] == [
+        {"float32"},
+        {"bfloat16"},
+    ]
+    for group in groups:
+        assert [(framework.key, setting.chunk) for framework, setting in group] == [
+            ("steadyspike", 1),
+            ("steadyspike", 2),
+            ("steadyspike", 4),  # not 8: T is 4
+            ("steadyspike-plain", 1),
+            ("spikingjelly-bptt", 4),
+            ("spikingjelly-ottt", 1),
+            ("spikingjelly-sltt", 1),
+            ("snntorch", 4),
+        ]
+    on_gpu = comparisons(plan("--peers"), Setting(device="cuda"))[0]
+    assert "spikingjelly-bptt-compiled" in [framework.key for framework, _ in on_gpu]
+    alone = comparisons(plan("--chunk=8"), Setting())[0]
+    assert alone == [(FUSED, Setting()), (PLAIN, Setting())]
 
-    def __enter__(self) -> "Player":
+
+def test_the_memory_curve_adds_the_t_that_no_comparison_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Framework, "unavailable", lambda self: None)
+    curve = memory_curve(plan("--peers", "--steps=2,4"), Setting())
+    assert {setting.steps for _, setting in curve} == {8}
+    for framework, setting in curve:
+        assert setting.chunk == (8 if framework.through_time else 1)
+    assert not any(framework.cuda_only for framework, _ in memory_curve(plan("--peers"), Setting()))
+
+
+class FakeWorker:
+    """Notes requests in ``log`` and answers in round numbers, but fails at ``fails``."""
+
+    def __init__(self, log: list[str], fails: str, framework: Framework, setting: Setting) -> None:
+        self.log, self.fails = log, fails
+        self.framework, self.setting = framework, setting
+        self.failed: str | None = None
+
+    def __enter__(self) -> "FakeWorker":
+        self.log.append(f"start {self.framework.key}")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.log.append(f"end {self.framework.key}")
 
-    def close(self) -> None:
-        self.stage.log.append(f"end {self.contender.key}")
-
-    def facts(self) -> dict[str, Any]:
-        return {"instructions": "AVX2", "gpu": None, "gpu_memory": None, "cuda": None}
-
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        self.stage.log.append(f"{command} {self.contender.key}")
-        if self.stage.dies.get(self.contender.key) == command:
-            raise WorkerFailed("RuntimeError: it died")
-        return {
-            "variant": arguments.get("variant") or "fast",
-            "peak_bytes": 10,
-            "kept_bytes": 5,
-            "count": 3,
-            "seconds": 0.5,
-            "operations": 7,
-        }
+    def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+        line = f"{request} {self.framework.key}"
+        if self.failed is None and line == self.fails:
+            self.failed = "RuntimeError: it died"
+        if self.failed is not None:
+            return {}
+        self.log.append(f"{line} {arguments['variant']}" if "variant" in arguments else line)
+        match request:
+            case "prepare":
+                return {"variant": arguments["variant"] or "fast", "peak_bytes": 9}
+            case "ready":
+                return {}
+            case "waiting":
+                return {"share": 0.5, "batches": 3, "seconds": 1.0}
+        return {"seconds": 0.5 if request == "training_step" else 0.4}
 
 
-def quiet(_: str) -> None:
-    pass
+def benchmark(fails: str = "") -> tuple[Benchmark, list[str]]:
+    log: list[str] = []
+    return Benchmark(lambda _: None, lambda *entry: FakeWorker(log, fails, *entry)), log  # type: ignore[arg-type, return-value]
 
 
-def compared(stage: Stage, *contenders: Contender, repeats: int = 3) -> Measured:
-    measured = Measured()
-    entries = [(contender, Setting()) for contender in contenders]
-    measured.compare(
-        entries,
-        repeats=repeats,
-        turn_seconds=0.5,
-        show=quiet,
-        start=stage.start,  # type: ignore[arg-type]
-    )
-    return measured
+PEER = Framework("spikingjelly-sltt", "A peer", "")
+ENTRIES = [(FUSED, Setting()), (PEER, Setting()), (PLAIN, Setting())]
 
 
-def test_everyone_takes_turns() -> None:
-    stage = Stage()
-    measured = compared(stage, FUSED, PEER, PLAIN)
-    turns = [line.removeprefix("step ") for line in stage.log if line.startswith("step ")]
-    assert turns == ["steadyspike", "spikingjelly-sltt", "steadyspike-plain"] * 3
-    # All are there before the first turn and none is gone before the last.
-    first, last = (
-        stage.log.index("step steadyspike"),
-        len(stage.log) - 1 - stage.log[::-1].index("step steadyspike-plain"),
-    )
-    assert [line for line in stage.log[first : last + 1] if line.startswith(("start", "end"))] == []
-    assert [m.contender for m in measured.measurements] == turns[:3]
-    assert [m.seconds for m in measured.measurements] == [[0.5] * 3] * 3
-
-
-def test_convolutions_alone_take_their_turn_right_after_the_step() -> None:
-    stage = Stage()
-    measured = compared(stage, FUSED, PEER, repeats=2)
-    asked = [line for line in stage.log if not line.startswith(("start", "end", "prepare"))]
-    round_ = ["step steadyspike", "convolutions steadyspike", "step spikingjelly-sltt"]
-    assert asked == round_ * 2
-    ours, peer = measured.measurements
-    assert (ours.convolution_seconds, ours.operations) == ([0.5, 0.5], 7)
-    assert (peer.convolution_seconds, peer.operations) == ([], None)
-
-
-@pytest.mark.parametrize("command", ["prepare", "step"])
-def test_a_peer_that_fails_is_left_out_and_the_others_go_on(command: str) -> None:
-    stage = Stage(**{"spikingjelly-sltt": command})
-    measured = compared(stage, PEER, FUSED)
-    assert [m.contender for m in measured.measurements] == ["steadyspike"]
-    assert len(measured.measurements[0].seconds) == 3
-    (skipped,) = measured.skipped
-    assert skipped.contender == "spikingjelly-sltt"
-    assert skipped.reason == "failed: RuntimeError: it died"
-    assert stage.log.count(f"{command} spikingjelly-sltt") == 1
-
-
-def test_our_own_failure_is_told_and_every_process_ended() -> None:
-    stage = Stage(steadyspike="step")
-    with pytest.raises(BenchFailed, match=r"steadyspike \(fused\): failed: RuntimeError: it died"):
-        compared(stage, PEER, FUSED)
-    assert {"end spikingjelly-sltt", "end steadyspike"} <= set(stage.log)
-
-
-def test_a_missing_peer_is_one_line_with_the_remedy() -> None:
-    stage = Stage()
-    measured = compared(stage, ABSENT, FUSED)
-    (skipped,) = measured.skipped
-    assert skipped.reason == f"no_such_library_anywhere is not installed: {INSTALL_PEERS}"
-    assert "start snntorch" not in stage.log
-    assert len(measured.measurements) == 1
-
-
-def test_why_not() -> None:
-    assert why_not(FUSED, Setting(model="resnet19")) is None
-    peer = PEERS[0]
-    assert why_not(peer, Setting(model="resnet19")) is not None
-    compiled = next(contender for contender in PEERS if contender.device == "cuda")
-    assert why_not(compiled, Setting()) == "only on cuda"
-
-
-def test_the_fastest_variant_is_searched_for_once() -> None:
-    stage = Stage()
-    measured = compared(stage, FUSED)
-    asked: list[Any] = []
-
-    class Watching(Player):
-        def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-            asked.append(arguments.get("variant"))
-            return super().ask(command, **arguments)
-
-    measured.look(
-        [(FUSED, Setting(steps=8)), (FUSED, Setting(precision="bfloat16"))],
-        show=quiet,
-        start=lambda *entry: Watching(stage, *entry),  # type: ignore[arg-type, return-value]
-    )
-    assert asked == ["fast", None]  # of another precision another may be the fastest
-
-
-def test_memory_is_measured_in_a_process_for_each() -> None:
-    stage, measured = Stage(), Measured()
-    entries = [(FUSED, Setting(steps=steps, batch=1)) for steps in (2, 8)]
-    measured.look(entries, show=quiet, start=stage.start)  # type: ignore[arg-type]
-    assert stage.log.count("start steadyspike") == 2
-    assert not any(line.startswith("step") for line in stage.log)
-    assert [(m.setting.steps, m.peak_bytes, m.seconds) for m in measured.measurements] == [
-        (2, 10, []),
-        (8, 10, []),
+def test_everyone_takes_turns_convolutions_right_after_their_step() -> None:
+    bench, log = benchmark()
+    bench.compare(ENTRIES, repeats=3, turn_seconds=0.5)
+    turn = [
+        "training_step steadyspike",
+        "convolutions steadyspike",
+        "training_step spikingjelly-sltt",
+        "training_step steadyspike-plain",
+        "convolutions steadyspike-plain",
     ]
+    first = log.index(turn[0])
+    assert log[first : first + 15] == turn * 3  # nobody started or ended in between
+    assert {line.partition(" ")[0] for line in log[first + 15 :]} == {"end"}
+    assert [m.seconds for m in bench.measurements] == [[0.5] * 3] * 3
+    assert [m.convolution_seconds for m in bench.measurements] == [[0.4] * 3, [], [0.4] * 3]
 
 
-def test_waiting_that_cannot_be_measured_is_a_line() -> None:
-    measured = Measured()
-    stage = Stage(steadyspike="waiting")
-    measured.wait((FUSED, Setting()), "embedded", show=quiet, start=stage.start)  # type: ignore[arg-type]
-    assert measured.waiting == []
-    assert measured.unread == ["embedded: RuntimeError: it died"]
+@pytest.mark.parametrize("request_", ["ready", "prepare", "training_step", "convolutions"])
+@pytest.mark.parametrize("framework", [FUSED, PLAIN])
+def test_one_that_fails_is_a_row_and_the_others_go_on(request_: str, framework: Framework) -> None:
+    bench, _ = benchmark(fails=f"{request_} {framework.key}")
+    bench.compare(ENTRIES, repeats=2, turn_seconds=0.5)
+    assert [m.framework for m in bench.measurements] == [entry[0].key for entry in ENTRIES]
+    for m in bench.measurements:
+        if m.framework == framework.key:
+            assert (m.failed, m.seconds) == ("RuntimeError: it died", [])
+        else:
+            assert (m.failed, m.seconds) == (None, [0.5, 0.5])
+
+
+def test_memory_is_measured_one_after_the_other_with_the_fastest_variant() -> None:
+    bench, log = benchmark()
+    entries = [(SPIKINGJELLY, Setting(steps=2)), (SPIKINGJELLY, Setting(steps=8))]
+    bench.measure_memory([*entries, (SPIKINGJELLY, Setting(precision="bfloat16"))])
+    # In another precision another variant may be the fastest.
+    searched = [line.rpartition(" ")[2] for line in log if line.startswith("prepare")]
+    assert searched == ["None", "fast", "None"]
+    assert [line.partition(" ")[0] for line in log] == ["start", "prepare", "end"] * 3
+    assert [m.peak_bytes for m in bench.measurements] == [9, 9, 9]
+
+
+@pytest.mark.parametrize("fails", ["", "waiting steadyspike"])
+def test_waiting_is_measured_or_says_why_not(fails: str) -> None:
+    bench, _ = benchmark(fails)
+    waiting = bench.measure_waiting("embedded", Setting())
+    found = (waiting.share, waiting.failed)
+    assert found == ((None, "RuntimeError: it died") if fails else (0.5, None))

@@ -1,68 +1,59 @@
-"""The other libraries' networks are the same network, as far as we say."""
-
-from collections.abc import Callable
+"""The other libraries' networks are our network, as far as the notes say."""
 
 import pytest
 import torch
 from torch import nn
 
-from steadyspike.bench import ours, work
-from steadyspike.bench.setting import Setting
+from steadyspike.bench import peers
+from steadyspike.bench.frameworks import PEERS
+from steadyspike.bench.records import Setting
+from steadyspike.bench.training_step import Variants, online
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.sequence import sequence
 
 SETTING = Setting(image=(3, 8, 8), widths=(4, "P", 6), steps=3, chunk=3, batch=5)
+LAYERS = (nn.Conv2d, nn.Linear)
+NAMES = [peer.factory.partition(":")[2] for peer in PEERS if not peer.cuda_only]
 
 
-def peers() -> dict[str, Callable[[Setting], work.Variants]]:
-    from steadyspike.bench import peer_snntorch, peer_spikingjelly
-
-    return {
-        "bptt": peer_spikingjelly.bptt,
-        "ottt": peer_spikingjelly.ottt,
-        "sltt": peer_spikingjelly.sltt,
-        "leaky": peer_snntorch.leaky,
-    }
-
-
-def offered(name: str) -> work.Variants:
-    pytest.importorskip("snntorch" if name == "leaky" else "spikingjelly")
-    return peers()[name](SETTING)
+def variants(name: str, setting: Setting = SETTING) -> Variants:
+    pytest.importorskip(name.partition("_")[0])
+    found: Variants = getattr(peers, name)(setting)
+    return found
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["bptt", "ottt", "sltt", "leaky"])
-def test_a_peers_step_trains_our_layers_from_our_weights(name: str, precision: str) -> None:
-    for make in offered(name).values():
-        theirs = make()
-        (make_ours,) = ours.online(SETTING).values()
-        kinds = (nn.Conv2d, nn.Linear)
-        layers = [m for m in theirs.model.modules() if isinstance(m, kinds)]
-        own = [m for m in make_ours().model.modules() if isinstance(m, kinds)]
-        assert [m.weight.shape for m in layers] == [m.weight.shape for m in own]
-        before = [layer.weight.detach().clone() for layer in layers]
-        work.train_step(theirs)
-        for layer, weight in zip(layers, before, strict=True):
-            assert torch.isfinite(layer.weight).all()
-            assert not torch.equal(layer.weight, weight)
-    assert set(offered(name)) == {"channels last", "contiguous"}
+@pytest.mark.parametrize("name", NAMES)
+def test_a_peer_trains_our_layers_from_our_weights(name: str, precision: str) -> None:
+    found = variants(name, SETTING.but(precision=precision))
+    assert set(found) == {"channels last", "contiguous"}
+    (make_ours,) = online(SETTING).values()
+    ours = [module for module in make_ours().model.modules() if isinstance(module, LAYERS)]
+    for make in found.values():
+        step = make()
+        theirs = [module for module in step.model.modules() if isinstance(module, LAYERS)]
+        for mine, other in zip(ours, theirs, strict=True):
+            assert torch.equal(mine.weight, other.weight)
+        step.run()
+        for mine, other in zip(ours, theirs, strict=True):
+            assert torch.isfinite(other.weight).all()
+            assert not torch.equal(mine.weight, other.weight)
 
 
-@pytest.mark.parametrize("name", ["bptt", "ottt", "sltt", "leaky"])
-def test_a_step_begins_from_resting_membranes(name: str) -> None:
-    """Twice the same batch gives twice the same loss: nothing is left of the first time."""
-    theirs = next(iter(offered(name).values()))()
-    theirs.model.eval()  # so that running statistics stay; OTTT then shows no trace
-    losses = [[loss.item() for loss in theirs.losses()] for _ in range(2)]
-    assert losses[0] == losses[1]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_begins_with_membranes_at_rest(name: str) -> None:
+    step = next(iter(variants(name).values()))()
+    step.model.eval()  # so that running statistics stay
+    first, second = ([loss.item() for loss in step.losses()] for _ in range(2))
+    assert first == second
 
 
-def test_the_layouts_train_alike() -> None:
+def test_both_memory_layouts_train_alike() -> None:
     weights = []
-    for make in offered("bptt").values():
-        theirs = make()
-        work.train_step(theirs)
-        weights.append([parameter.detach().clone() for parameter in theirs.model.parameters()])
+    for make in variants("spikingjelly_bptt").values():
+        step = make()
+        step.run()
+        weights.append(list(step.model.parameters()))
     for one, other in zip(*weights, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
@@ -70,12 +61,7 @@ def test_the_layouts_train_alike() -> None:
 @pytest.mark.parametrize("node", ["LIFNode", "SLTTLIFNode"])
 def test_spikingjellys_neuron_is_ours_and_so_is_its_gradient(node: str) -> None:
     pytest.importorskip("spikingjelly")
-    from steadyspike.bench.peer_spikingjelly import NEURON, _Library
-
-    library = _Library()
-    theirs = getattr(library.neuron, node)(
-        **NEURON, surrogate_function=library.surrogate.Sigmoid(4.0), detach_reset=True
-    )
+    theirs = peers.spikingjelly_neuron(node)
     currents = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
     spikes = torch.stack([theirs(current) for current in currents])
     weights = torch.randn_like(spikes)

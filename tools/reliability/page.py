@@ -44,7 +44,7 @@ class Part:
 
 def surroundings() -> dict[str, Any]:
     """The date, commit, processor and versions, as `Part` records them."""
-    from steadyspike.bench.machine import cores, device_name
+    from steadyspike.pins import first_core
 
     commit = _git("rev-parse", "--short", "HEAD")
     if commit and _git("status", "--porcelain", "src"):
@@ -53,8 +53,8 @@ def surroundings() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit or os.environ.get("REVISION", "unknown"),
-        "processor": device_name("cpu"),
-        "cores": cores(),
+        "processor": first_core().get("model name", platform.machine()),
+        "cores": len(os.sched_getaffinity(0)),
         "versions": f"Python {platform.python_version()}, torch {torch}",
     }
 

@@ -1,6 +1,5 @@
-"""How fast the training step is and how much memory it takes, beside other libraries' steps.
+"""`steadyspike bench`: speed and memory of a training step, beside other libraries.
 
-Each framework runs in a process of its own (`worker`), all take turns (`turns`), and what they
-measured becomes one JSON file, from which every table and figure is made (`summary`, `write`).
-Nothing here loads torch before a measurement needs it.
+`run` is the command, `measure` has the frameworks of `frameworks` take turns, each in a process of
+its own (`worker`), and `write` makes tables and figures of the JSON file described in `records`.
 """

@@ -1,178 +1,133 @@
-"""Has workers measure, one after the other, so that the machine's noise hits all alike."""
+"""What is measured, and in which order: frameworks take turns, so that noise hits all alike."""
 
+import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
-from steadyspike.bench.contenders import ALL, Contender, why_not
-from steadyspike.bench.plan import Entry
-from steadyspike.bench.records import Measurement, Skipped, Waiting
-from steadyspike.bench.setting import Setting
-from steadyspike.bench.turns import BenchFailed, Worker, WorkerFailed
+from steadyspike.bench.frameworks import FUSED, PEERS, PLAIN, Framework
+from steadyspike.bench.records import Measurement, Setting, Waiting
+from steadyspike.bench.worker import Worker
 
-Start = Callable[[Contender, Setting], Worker]
-WAITING = {"seconds": 6.0, "most": 200}
-Show = Callable[[str], None]
+REPEATS, TURN_SECONDS = 5, 0.5
+QUICK_REPEATS, QUICK_TURN_SECONDS = 2, 0.01
+QUICK_MEMORY_STEPS = (2,)
+QUICK: dict[str, Any] = {"image": (3, 8, 8), "widths": (8, "P", 8)}
+MEMORY_STEPS = {"cpu": (2, 8), "cuda": (2, 8, 30)}  # T of the memory curve, besides those timed
+
+Entry = tuple[Framework, Setting]
 
 
-class Measured:
-    """All that came of a run so far."""
+def comparisons(args: argparse.Namespace, base: Setting) -> list[list[Entry]]:
+    """Groups of entries that take turns, one for each batch size, T and precision.
 
-    def __init__(self) -> None:
-        self.measurements: list[Measurement] = []
-        self.skipped: list[Skipped] = []
-        self.waiting: list[Waiting] = []
-        self.unread: list[str] = []  # why there is no share of waiting, a line each
-        self.facts: dict[str, Any] = {}
-        self._variants: dict[tuple[str, str], str] = {}  # the fastest, by contender and precision
+    Args:
+        args: of the command, with ``batch`` filled in.
+        base: the rest of every setting: device, threads, network.
+    """
+    groups = []
+    for batch in args.batch:
+        for steps in args.steps:
+            for precision in args.precision:
+                one = base.but(batch=batch, steps=steps, precision=precision)
+                chunks = [chunk for chunk in args.chunk if chunk <= steps] or [1]
+                group = [(FUSED, one.but(chunk=chunk)) for chunk in chunks]
+                group.append((PLAIN, one.but(chunk=chunks[0])))
+                group += [(peer, _at(peer, one, steps)) for peer in _peers(args, base)]
+                groups.append(group)
+    return groups
 
-    def skip(self, contender: Contender, setting: Setting, reason: str) -> None:
-        """Note that a contender is missing, in one line; our own must not be."""
-        if contender.ours and "out of memory" not in reason:
-            raise BenchFailed(f"{contender.label}: {reason}")
-        self.skipped.append(
-            Skipped(
-                contender=contender.key,
-                precision=setting.precision,
-                steps=setting.steps,
-                reason=reason,
-            )
-        )
 
-    def compare(
+def memory_curve(args: argparse.Namespace, base: Setting) -> list[Entry]:
+    """Entries at further T, whose memory alone is measured."""
+    first = base.but(batch=args.batch[0], precision=args.precision[0])
+    return [
+        (framework, _at(framework, first, steps))
+        for framework in (FUSED, PLAIN, *_peers(args, base))
+        if not framework.cuda_only  # torch.compile takes a minute at each T
+        and not framework.unavailable()  # which the comparison says
+        for steps in (QUICK_MEMORY_STEPS if args.quick else MEMORY_STEPS[base.device])
+        if steps not in args.steps
+    ]
+
+
+def _peers(args: argparse.Namespace, base: Setting) -> list[Framework]:
+    peers = PEERS if args.peers else ()
+    return [peer for peer in peers if base.device == "cuda" or not peer.cuda_only]
+
+
+def _at(framework: Framework, setting: Setting, steps: int) -> Setting:
+    return setting.but(steps=steps, chunk=steps if framework.through_time else 1)
+
+
+class Benchmark:
+    """Starts workers and collects what they measure; one that fails is a row that says why.
+
+    Args:
+        show: called with a line on what comes next.
+        start: makes a worker.
+    """
+
+    def __init__(
         self,
-        entries: Sequence[Entry],
-        *,
-        repeats: int,
-        turn_seconds: float,
-        show: Show,
-        start: Start = Worker,
+        show: Callable[[str], None],
+        start: Callable[[Framework, Setting], Worker] = Worker,
     ) -> None:
-        """Measure the step of each in turns: A B C A B C, ``repeats`` times.
+        self.show, self.start = show, start
+        self.measurements: list[Measurement] = []
+        self._variants: dict[tuple[str, str], str] = {}  # the fastest of a framework and precision
 
-        All processes live at once, and only one is at work at any time. A contender that cannot
-        be measured is noted and left out.
+    def compare(self, entries: Sequence[Entry], *, repeats: int, turn_seconds: float) -> None:
+        """Measure each step in turns, A B C A B C, ``repeats`` times.
+
+        All workers live at once, and one of them is at work.
         """
+        s = entries[0][1]
+        group = f"T {s.steps}, batch {s.batch}, {s.precision}"
         with ExitStack() as stack:
-            running = []
-            for contender, setting in entries:
-                reason = why_not(contender, setting)
-                if reason is not None:
-                    self.skip(contender, setting, reason)
-                else:
-                    running.append(_Turns(stack.enter_context(start(contender, setting))))
-            for place, turns in enumerate(running, start=1):
-                show(f"warming up {place} of {len(running)}: {turns.contender.label}")
-                self._try(turns, partial(self._prepare, turns, turn_seconds))
-            for number in range(1, repeats + 1):
-                show(f"{_told(entries)}: round {number} of {repeats}")
-                for turns in running:
-                    self._try(turns, turns.take)
-        self.measurements += [turns.measurement() for turns in running if not turns.failed]
+            workers = [stack.enter_context(self.start(*entry)) for entry in entries]
+            for worker in workers:
+                worker.ask("ready")
+            values = []
+            for worker in workers:
+                self.show(f"{group}: warming up {worker.framework.label}")
+                values.append(self._prepared(worker, turn_seconds))
+            for turn in range(1, repeats + 1):
+                self.show(f"{group}: turn {turn} of {repeats}")
+                for worker, value in zip(workers, values, strict=True):
+                    _take_turn(worker, value)
+        self.measurements += map(_measurement, workers, values)
 
-    def look(self, entries: Sequence[Entry], *, show: Show, start: Start = Worker) -> None:
-        """Measure the peak memory of each, in a process of its own.
+    def measure_memory(self, entries: Sequence[Entry]) -> None:
+        """Measure the memory of each step, one after the other."""
+        for framework, setting in entries:
+            self.show(f"memory at T {setting.steps}: {framework.label}")
+            with self.start(framework, setting) as worker:
+                self.measurements.append(_measurement(worker, self._prepared(worker, 0.0)))
 
-        The next process starts while one is at work: its memory is its own.
-        """
-        wanted = [entry for entry in entries if why_not(*entry) is None]  # the others were told
-        with ExitStack() as stack:
-            ahead = [stack.enter_context(start(*entry)) for entry in wanted[:1]]
-            for place, (contender, setting) in enumerate(wanted):
-                show(f"memory at T {setting.steps}: {contender.label}")
-                worker = ahead.pop()
-                if place + 1 < len(wanted):
-                    ahead.append(stack.enter_context(start(*wanted[place + 1])))
-                turns = _Turns(worker)
-                self._try(turns, partial(self._prepare, turns, 0.0))
-                worker.close()
-                if not turns.failed:
-                    self.measurements.append(turns.measurement())
+    def measure_waiting(self, dataset: str, setting: Setting) -> Waiting:
+        """Measure how long our training on a data set waits for it."""
+        self.show(f"waiting for {dataset}")
+        with self.start(FUSED, setting) as worker:
+            found = {"batch": setting.batch, **worker.ask("waiting", dataset=dataset)}
+        return Waiting(dataset=dataset, precision=setting.precision, failed=worker.failed, **found)
 
-    def keep(self, entries: Sequence[Entry], *, show: Show, start: Start = Worker) -> None:
-        """Count what is kept for backward in each, a process for each contender."""
-        for contender in dict.fromkeys(contender.key for contender, _ in entries):
-            settings = [setting for one, setting in entries if one.key == contender]
-            show(f"kept for backward: {ALL[contender].label}")
-            with start(ALL[contender], settings[0]) as worker:
-                worker.facts()
-                for setting in settings:
-                    told = worker.ask("kept", steps=setting.steps, chunk=setting.chunk)
-                    self.measurements.append(
-                        Measurement(contender=contender, setting=setting, **told)
-                    )
-
-    def wait(self, entry: Entry, dataset: str, *, show: Show, start: Start = Worker) -> None:
-        """Measure how long training on a data set waits for it; a missing one is noted."""
-        contender, setting = entry
-        show(f"waiting for {dataset}")
-        with start(contender, setting) as worker:
-            try:
-                worker.facts()
-                found = worker.ask("waiting", dataset=dataset, **WAITING)
-            except WorkerFailed as error:
-                self.unread.append(f"{dataset}: {error}")
-                return
-        if found["share"] is None:
-            self.unread.append(f"{dataset}: the training loop does not show where a step begins")
-            return
-        self.waiting.append(
-            Waiting(dataset=dataset, precision=setting.precision, steps=setting.steps, **found)
-        )
-
-    def _prepare(self, turns: "_Turns", turn_seconds: float) -> None:
-        key = (turns.contender.key, turns.setting.precision)
-        self.facts = turns.worker.facts()
-        turns.prepare(self._variants.get(key), turn_seconds)
-        self._variants.setdefault(key, turns.prepared["variant"])
-
-    def _try(self, turns: "_Turns", run: Callable[[], None]) -> None:
-        if turns.failed:
-            return
-        try:
-            run()
-        except WorkerFailed as error:
-            turns.failed = True
-            self.skip(turns.contender, turns.setting, f"failed: {error}")
+    def _prepared(self, worker: Worker, turn_seconds: float) -> dict[str, Any]:
+        key = (worker.framework.key, worker.setting.precision)
+        answer = worker.ask("prepare", variant=self._variants.get(key), turn_seconds=turn_seconds)
+        if answer:
+            self._variants.setdefault(key, answer["variant"])
+        return {"seconds": [], "convolution_seconds": [], **answer}
 
 
-class _Turns:
-    """One worker's turns."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.contender, self.setting = worker.contender, worker.setting
-        self.failed = False
-        self.prepared: dict[str, Any] = {}
-        self.seconds: list[float] = []
-        self.convolution_seconds: list[float] = []
-        self.operations: int | None = None
-
-    def prepare(self, variant: str | None, turn_seconds: float) -> None:
-        self.prepared = self.worker.ask("prepare", variant=variant, turn_seconds=turn_seconds)
-
-    def take(self) -> None:
-        self.seconds.append(self.worker.ask("step")["seconds"])
-        if self.contender.replayed and not self.setting.pinned:
-            alone = self.worker.ask("convolutions")
-            self.convolution_seconds.append(alone["seconds"])
-            self.operations = alone["operations"]
-
-    def measurement(self) -> Measurement:
-        return Measurement(
-            contender=self.contender.key,
-            setting=self.setting,
-            variant=self.prepared["variant"],
-            seconds=self.seconds,
-            steps_a_turn=self.prepared["count"],
-            convolution_seconds=self.convolution_seconds,
-            operations=self.operations,
-            peak_bytes=self.prepared["peak_bytes"],
-            kept_bytes=self.prepared["kept_bytes"],
-        )
+def _take_turn(worker: Worker, value: dict[str, Any]) -> None:
+    value["seconds"] += worker.ask("training_step").values()
+    if worker.framework.convolutions:
+        value["convolution_seconds"] += worker.ask("convolutions").values()
 
 
-def _told(entries: Sequence[Entry]) -> str:
-    setting = entries[0][1]
-    return f"{setting.model}, T {setting.steps}, batch {setting.batch}, {setting.precision}"
+def _measurement(worker: Worker, value: dict[str, Any]) -> Measurement:
+    key, setting, failed = worker.framework.key, worker.setting, worker.failed
+    if failed:
+        return Measurement(framework=key, setting=setting, failed=failed)
+    return Measurement(framework=key, setting=setting, **value)

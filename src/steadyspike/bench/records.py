@@ -1,125 +1,132 @@
-"""What a run of the benchmark measured, as its JSON file holds it."""
+"""The JSON file of a benchmark: one schema for writing and reading it."""
 
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from steadyspike.bench.setting import Checked, Setting
 from steadyspike.errors import UserError
+from steadyspike.files import write_atomically
 
-SCHEMA = 1
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
-class Measurement(Checked):
-    """One contender in one setting; what was not measured is None or empty.
+class Record(BaseModel):
+    """Refuses unknown keys and wrong types; immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Setting(Record):
+    """What one worker trains: VGGSNN on still images of noise with random labels."""
+
+    batch: int = 32  # N
+    steps: int = 4  # T
+    chunk: int = 1  # K
+    precision: Precision = "float32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 2
+    image: tuple[int, int, int] = (3, 32, 32)  # C, H, W
+    widths: tuple[int | Literal["P"], ...] | None = None  # of VGGSNN; None for the paper's
+
+    def but(self, **changes: Any) -> "Setting":
+        """A copy with other values, checked."""
+        return Setting.model_validate({**self.model_dump(), **changes})
+
+
+class Measurement(Record):
+    """One framework in one setting; what was not measured is None or empty.
 
     Args:
-        contender: its key.
-        variant: how its library ran, the fastest of what it offers.
-        seconds: of a whole training step, one value a turn.
-        steps_a_turn: a turn's value is the mean of so many steps.
-        convolution_seconds: of the same step's convolutions and matrix products alone, by turn.
-        operations: of those, in a step, floating-point.
-        peak_bytes: the most memory of a training step, above what there was before the network.
-        kept_bytes: the most that autograd keeps for backward.
+        framework: `Framework.key`.
+        setting: of its worker.
+        variant: the fastest of the ways in which the framework can run the step.
+        seconds: of a whole training step, one value per turn.
+        steps_per_turn: how many steps each of these values is the mean of.
+        convolution_seconds: of the step's convolutions alone, one value per turn.
+        peak_bytes: peak memory of a step, above that of the process before it built the network.
+        kept_bytes: the most that autograd keeps for the backward pass at any moment.
+        failed: why the worker failed, or why there was none.
     """
 
-    contender: str
+    framework: str
     setting: Setting
-    variant: str
-    seconds: list[float] = Field(default_factory=list)
-    steps_a_turn: int = 1
-    convolution_seconds: list[float] = Field(default_factory=list)
-    operations: int | None = None
+    variant: str = ""
+    seconds: list[float] = []
+    steps_per_turn: int = 1
+    convolution_seconds: list[float] = []
     peak_bytes: int | None = None
     kept_bytes: int | None = None
+    failed: str | None = None
 
 
-class Skipped(Checked):
-    """A contender that was asked for and not measured."""
-
-    contender: str
-    precision: str
-    steps: int
-    reason: str
-
-
-class Waiting(Checked):
-    """How long training on a data set waits for its next batch: reading, moving, augmenting."""
+class Waiting(Record):
+    """The share of training time between one step's end and the next one's first forward pass."""
 
     dataset: str
-    precision: str
-    steps: int
+    precision: Precision
     batch: int
-    batches: int
-    share: float  # of the time from one step's end to the next one's
-    seconds: float  # of one batch, all told
+    batches: int = 0  # measured
+    seconds: float = 0.0  # of one batch, waiting included
+    share: float | None = None
+    failed: str | None = None
 
 
-class Training(Checked):
+class Training(Record):
     """A training run of a given length."""
 
     dataset: str
     setting: Setting
     minutes: float
     epochs: int
-    seconds_an_epoch: float
-    accuracy_last: float  # percent, of the test split
-    accuracy_best: float
-    on: str  # the processor or GPU
+    accuracy: float  # percent, on the test split after the last epoch
+    processor: str  # or GPU
     date: str
 
 
-class Machine(Checked):
-    """Where it ran."""
-
-    device: str
+class Machine(Record):
+    device: Literal["cpu", "cuda"]
     processor: str
     cores: int
-    memory_bytes: int | None
-    instructions: str
-    gpu: str | None
-    gpu_memory_bytes: int | None
-    cuda: str | None
+    instructions: str  # vector instructions that torch uses
+    gpu: str | None = None
     system: str
-    load: float | None  # processes that wanted a core in the minute before
+    load: float | None = None  # mean number of running processes in the minute before
 
 
-class Bench(Checked):
+class Bench(Record):
     """A whole run."""
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[2] = 2
     date: str  # ISO 8601, UTC
     commit: str | None
-    changed: bool  # files differ from that commit
     machine: Machine
     versions: dict[str, str]
     measurements: list[Measurement]
-    skipped: list[Skipped]
-    waiting: list[Waiting]
-    unread: list[str]  # why waiting was not measured
+    waiting: Waiting | None = None
     training: Training | None = None
 
 
-def file_of(folder: Path, device: str) -> Path:
-    """The JSON file of a device's measurements."""
+def bench_file(folder: Path, device: str) -> Path:
     return folder / f"bench-{device}.json"
 
 
-def read_bench(path: Path) -> Bench | None:
-    """What the file holds; None if there is none; UserError if it is no such file."""
+def save(bench: Bench, folder: Path) -> Path:
+    path = bench_file(folder, bench.machine.device)
+    write_atomically(path, bench.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def load(path: Path) -> Bench | None:
+    """The file's content, None if there is no such file; UserError if it is of another schema."""
     try:
         return Bench.model_validate_json(path.read_text())
     except FileNotFoundError:
         return None
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: expected measurements of this version's `steadyspike bench`: {_first(error)}"
-        ) from None
-
-
-def _first(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
+    except ValidationError as error:
         problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}"
-    return str(error)
+        place = ".".join(map(str, problem["loc"])) or "the file"
+        reason = f"{place}: {problem['msg']}"
+    except UnicodeDecodeError as error:
+        reason = str(error)
+    raise UserError(f"{path}: expected the JSON of this version's `steadyspike bench`: {reason}")

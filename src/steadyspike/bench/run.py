@@ -1,78 +1,160 @@
-"""`steadyspike bench`: from its options to files and tables."""
+"""`steadyspike bench`: from arguments to files."""
 
 import argparse
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
-from steadyspike.bench import machine
-from steadyspike.bench.contenders import FUSED, versions
-from steadyspike.bench.measure import Measured
-from steadyspike.bench.options import Options, options_of, seconds
-from steadyspike.bench.plan import comparisons, kept_points, memory_curve
-from steadyspike.bench.progress import progress
-from steadyspike.bench.records import Bench, file_of, read_bench
-from steadyspike.bench.write import render, save, show
+from steadyspike import pins
+from steadyspike.bench.frameworks import FRAMEWORKS, versions
+from steadyspike.bench.records import Bench, Machine, Setting, bench_file, load, save
+from steadyspike.bench.tables import training_sentence
+from steadyspike.bench.write import render, tables
+from steadyspike.console import notify
+from steadyspike.errors import UserError
 
 
-def bench(given: argparse.Namespace) -> None:
-    """Measure what the options ask for, write it and print it.
+def bench(args: argparse.Namespace) -> int:
+    """Measure, write JSON, Markdown and figures to ``args.out``, print the tables.
+
+    Returns:
+        1 if one of our own training steps failed, else 0.
 
     Raises:
-        UserError: an option is wrong, or the files cannot be written.
+        UserError: an argument does not suit this machine, or a file cannot be read or written.
     """
-    if given.render:
-        _print(render(given.out, given.readme))
-        return
-    if given.train is not None:
-        minutes = seconds("train", given.train)
-        options = _options(given)
-        from steadyspike.bench.long_run import train_for
+    if args.render:
+        _print(render(args.out, args.readme))
+        return 0
+    base = _base(args)
+    before = load(bench_file(args.out, base.device))
+    if args.train is not None:
+        _train(args, base, before)
+        return 0
+    result = _measure(args, base)
+    if before is not None:
+        result = result.model_copy(update={"training": before.training})
+    path = save(result, args.out)
+    written = render(args.out, args.readme)
+    print(tables(result) + "\n")
+    _print([path, *written])
+    ours = [m for m in result.measurements if FRAMEWORKS[m.framework].package is None]
+    return int(any(m.failed for m in ours))
 
-        train_for(minutes, options)
-        return
-    options = _options(given)
-    measured = measure(options)
-    save(measured, options.out)
-    written = render(options.out, options.readme)
-    show(measured)
-    _print([file_of(options.out, options.device), *written])
 
-
-def _options(given: argparse.Namespace) -> Options:
+def _base(args: argparse.Namespace) -> Setting:
+    """The part of every setting that depends on the machine; fills in the default batch."""
     import torch
 
-    return options_of(given, gpu=torch.cuda.is_available(), cores=machine.cores())
+    from steadyspike import data
+    from steadyspike.bench.measure import QUICK
+
+    has_gpu = torch.cuda.is_available()
+    device = args.device or ("cuda" if has_gpu else "cpu")
+    if device == "cuda" and not has_gpu:
+        raise UserError("--device: torch finds no GPU here, expected cpu")
+    if "tf32" in args.precision and device == "cpu":
+        raise UserError("--precision: tf32 needs --device cuda, expected float32 or bfloat16")
+    if args.data not in (*data.NAMES, "none"):
+        expected = ", ".join((*data.NAMES, "none"))
+        raise UserError(f"--data: expected one of {expected}, got {args.data!r}")
+    args.batch = args.batch or ((4,) if args.quick else (128,) if device == "cuda" else (32,))
+    base = Setting.model_validate({"device": device, "threads": _cores()})
+    return base.but(**QUICK) if args.quick else base
 
 
-def measure(options: Options) -> Bench:
-    """The whole run."""
-    load = machine.load()
-    measured = Measured()
-    with progress() as shown:
-        for group in comparisons(options):
-            measured.compare(
-                group, repeats=options.repeats, turn_seconds=options.turn_seconds, show=shown
-            )
-        measured.look(memory_curve(options), show=shown)
-        measured.keep(kept_points(options), show=shown)
-        if options.data is not None:
-            first = comparisons(options)[0][0][1]
-            measured.wait((FUSED, first), options.data, show=shown)
-    commit, changed = machine.commit()
-    before = read_bench(file_of(options.out, options.device))
+def _measure(args: argparse.Namespace, base: Setting) -> Bench:
+    """Everything that the arguments ask for."""
+    import torch
+
+    from steadyspike.bench import measure
+
+    load_before = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    began = time.monotonic()
+    benchmark = measure.Benchmark(lambda text: notify(f"{time.monotonic() - began:4.0f} s  {text}"))
+    groups = measure.comparisons(args, base)
+    for group in groups:
+        if args.quick:
+            repeats, turn_seconds = measure.QUICK_REPEATS, measure.QUICK_TURN_SECONDS
+        else:
+            repeats, turn_seconds = measure.REPEATS, measure.TURN_SECONDS
+        benchmark.compare(group, repeats=repeats, turn_seconds=turn_seconds)
+    benchmark.measure_memory(measure.memory_curve(args, base))
+    waiting = None
+    if args.data != "none":
+        waiting = benchmark.measure_waiting(args.data, groups[0][0][1])
     return Bench(
-        date=machine.now(),
-        commit=commit,
-        changed=changed,
-        machine=machine.machine(options.device, measured.facts, load),
+        date=_now(),
+        commit=_commit(),
+        machine=Machine(
+            device=base.device,
+            processor=_processor(),
+            cores=_cores(),
+            instructions=torch.backends.cpu.get_cpu_capability(),
+            gpu=torch.cuda.get_device_name() if base.device == "cuda" else None,
+            system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            load=load_before,
+        ),
         versions=versions(),
-        measurements=measured.measurements,
-        skipped=measured.skipped,
-        waiting=measured.waiting,
-        unread=measured.unread,
-        training=before.training if before else None,
+        measurements=benchmark.measurements,
+        waiting=waiting,
     )
 
 
-def _print(paths: list[Path]) -> None:
+def _train(args: argparse.Namespace, base: Setting, before: Bench | None) -> None:
+    """`--train`: print the result, and add it to the device's measurements if there are any."""
+    import torch
+
+    from steadyspike import data
+    from steadyspike.bench.training_run import train_for
+    from steadyspike.train.determinism import make_deterministic
+
+    pins.keep_freed_memory()
+    make_deterministic()
+    steps = args.steps[0]
+    chunk = max((chunk for chunk in args.chunk if chunk <= steps), default=1)
+    setting = base.but(batch=args.batch[0], steps=steps, chunk=chunk, precision=args.precision[0])
+    processor = torch.cuda.get_device_name() if base.device == "cuda" else _processor()
+    training = train_for(
+        args.train, data.load("fashion_mnist"), setting, processor=processor, date=_now()
+    )
+    print(training_sentence(training))
+    if before is not None:
+        path = save(before.model_copy(update={"training": training}), args.out)
+        _print([path, *render(args.out, args.readme)])
+
+
+def _processor() -> str:
+    return pins.first_core().get("model name") or platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    """The commit of the source, with "-dirty" if files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _print(paths: Iterable[Path]) -> None:
     for path in paths:
         print(path)

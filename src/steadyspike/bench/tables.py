@@ -1,156 +1,188 @@
-"""The tables of a run."""
+"""Tables and sentences of the benchmark's page."""
 
 from collections.abc import Sequence
 from datetime import datetime
+from statistics import median
 
-from steadyspike.bench.contenders import ALL
-from steadyspike.bench.records import Bench, Measurement, Training
-from steadyspike.bench.summary import (
-    groups,
-    images_per_second,
-    label,
-    memory_points,
-    outside,
-    ratios,
-    rival,
-    speed_up,
-)
-from steadyspike.report.methods import NORMALIZATIONS
-from steadyspike.report.tables import NOT_MEASURED, Column, Table, Value
+from steadyspike.bench.frameworks import FRAMEWORKS, FUSED, PLAIN, SPIKINGJELLY
+from steadyspike.bench.records import Bench, Measurement, Training, Waiting
+from steadyspike.plotting import escape_markdown, markdown_table
 
 MEGABYTE = 1e6
-_BLANK = ""
+README_FRAMEWORKS = (FUSED.key, SPIKINGJELLY.key, "spikingjelly-sltt", "snntorch")
 
 
-def comparison(bench: Bench, group: Sequence[Measurement]) -> Table:
-    """Speed and memory of everyone in one setting."""
-    setting, against = group[0].setting, rival(group)
-    columns = (
-        Column("framework", "Framework"),
-        Column("images_per_second", "Images/s", decimals=_decimals(group)),
-        Column("range", "Range"),
-        Column("speed", f"Times {ALL[against.contender].label}" if against else "Times", 2),
-        Column("outside", "Outside convolutions, %", 1),
-        Column("peak_mb", "Peak memory, MB", 0),
-        Column("kept_mb", "Kept for backward, MB", 1),
-        Column("variant", "Run as"),
+def groups(bench: Bench) -> list[list[Measurement]]:
+    """The measurements that took turns: of one batch size, T and precision, several frameworks.
+
+    Those at further T, whose memory alone was measured, are left out.
+    """
+    found: dict[tuple[object, ...], list[Measurement]] = {}
+    for m in bench.measurements:
+        found.setdefault((m.setting.batch, m.setting.steps, m.setting.precision), []).append(m)
+    return [group for group in found.values() if any(m.seconds for m in group)]
+
+
+def readme_rows(group: Sequence[Measurement]) -> list[Measurement]:
+    """At most five: ours at the least and the greatest K, and three others."""
+    ours = [m for m in group if m.framework == FUSED.key]
+    others = [m for m in group if m.framework in README_FRAMEWORKS and m not in ours]
+    if not others:
+        others = [m for m in group if m not in ours]
+    return [*ours[:1], *ours[1:][-1:], *others]
+
+
+def images_per_second(m: Measurement) -> list[float]:
+    """One value per turn."""
+    return [m.setting.batch / seconds for seconds in m.seconds]
+
+
+def label(m: Measurement) -> str:
+    """The framework's label, with K for our online training."""
+    framework = FRAMEWORKS[m.framework]
+    own = framework.package is None and not framework.through_time
+    return f"{framework.label}, K {m.setting.chunk}" if own else framework.label
+
+
+def title(group: Sequence[Measurement]) -> str:
+    setting = group[0].setting
+    channels, height, width = setting.image
+    return (
+        f"VGGSNN{'' if setting.widths is None else ' (tiny)'}, {channels}×{height}×{width}, "
+        f"T {setting.steps}, batch {setting.batch}, {setting.precision}"
     )
-    rows: list[list[Value]] = []
-    for measurement in group:
-        speed = images_per_second(measurement)
-        share = outside(measurement)
-        times: Value = speed_up(measurement, against).median if against else NOT_MEASURED
-        rows.append(
+
+
+def comparison(group: Sequence[Measurement], rows: Sequence[Measurement]) -> str:
+    """Speed and memory of ``rows``, which are among the measurements that took turns."""
+    rival = next((m for m in group if m.framework == SPIKINGJELLY.key and m.seconds), None)
+    rival = rival or next((m for m in group if m.framework == PLAIN.key and m.seconds), None)
+    slowest = min(min(images_per_second(m)) for m in group if m.seconds)
+    digits = 0 if slowest >= 100 else 1 if slowest >= 10 else 2
+    headers = (
+        "Framework",
+        "Images/s",
+        "Range",
+        f"× {label(rival)}" if rival else "×",
+        "Step / its convolutions",
+        "Peak memory, MB",
+        "Kept for backward, MB",
+        "Run as",
+    )
+    cells = []
+    for m in rows:
+        if m.failed:
+            cells.append([label(m), *[""] * 6, escape_markdown(f"failed: {m.failed}")])
+            continue
+        speed = images_per_second(m)
+        cells.append(
             [
-                label(measurement, setting),
-                speed.median,
-                speed.text(_decimals(group)),
-                times,
-                _BLANK if share is None else 100 * share,
-                _megabytes(measurement.peak_bytes),
-                _megabytes(measurement.kept_bytes),
-                measurement.variant,
+                label(m),
+                f"{median(speed):.{digits}f}",
+                f"{min(speed):.{digits}f} to {max(speed):.{digits}f}",
+                ratio(rival.seconds, m.seconds) if rival else "",
+                ratio(m.seconds, m.convolution_seconds),
+                _megabytes(m.peak_bytes, 0),
+                _megabytes(m.kept_bytes, 1),
+                m.variant,
             ]
         )
-    channels, height, width = setting.image
-    title = (
-        f"{setting.model}, {channels}×{height}×{width}, T {setting.steps}, batch "
-        f"{setting.batch}, {setting.precision}"
+    return _table(headers, cells, left=(0, 7))
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> str:
+    """The ratio of the medians, and its range over the turns; empty if one was not measured."""
+    if not numerators or not denominators:
+        return ""
+    by_turn = [a / b for a, b in zip(numerators, denominators, strict=True)]
+    whole = median(numerators) / median(denominators)
+    spread = f" ({min(by_turn):.2f} to {max(by_turn):.2f})" if min(by_turn) < max(by_turn) else ""
+    return f"{whole:.2f}{spread}"
+
+
+def memory_curves(bench: Bench, field: str) -> dict[str, dict[int, int]]:
+    """``peak_bytes`` or ``kept_bytes`` by framework and T, at the first group's batch, precision.
+
+    Of ours at the least K, for which more than one T is known.
+    """
+    if not groups(bench):
+        return {}
+    first = groups(bench)[0][0].setting
+    curves: dict[str, dict[int, int]] = {}
+    for m in bench.measurements:
+        value = getattr(m, field)
+        same = (m.setting.batch, m.setting.precision) == (first.batch, first.precision)
+        if same and value is not None and m.setting.chunk in (first.chunk, m.setting.steps):
+            curves.setdefault(m.framework, {}).setdefault(m.setting.steps, value)
+    return {key: dict(sorted(curve.items())) for key, curve in curves.items() if len(curve) > 1}
+
+
+def memory_table(curves: dict[str, dict[int, int]]) -> str:
+    """Megabytes by framework and T."""
+    steps = sorted({t for curve in curves.values() for t in curve})
+    rows = [
+        [FRAMEWORKS[key].label, *(_megabytes(curve.get(t), 0) for t in steps)]
+        for key, curve in curves.items()
+    ]
+    return _table(["Framework", *(f"T {t}" for t in steps)], rows)
+
+
+def waiting_sentence(waiting: Waiting) -> str:
+    if waiting.share is None:
+        return f"`{waiting.dataset}`: failed: {escape_markdown(str(waiting.failed))}"
+    return (
+        f"Training on `{waiting.dataset}` ({waiting.precision}, batch {waiting.batch}) spends "
+        f"{100 * waiting.share:.2f} % of its time waiting for data; a batch takes "
+        f"{waiting.seconds:.3f} s."
     )
-    return Table(f"bench-{setting.precision}", title, columns, rows)
 
 
-def comparisons(bench: Bench) -> list[Table]:
-    """One of each group that took turns."""
-    return [comparison(bench, group) for group in groups(bench)]
-
-
-def ratio_table(bench: Bench) -> Table:
-    """The ratios, each with its range over the turns."""
-    columns = (Column("ratio", "Ratio"), Column("value", "Value", 2), Column("range", "Range"))
-    rows: list[list[Value]] = [
-        [ratio.name, ratio.value, ratio.range.text(2) if ratio.range else _BLANK]
-        for ratio in ratios(bench)
-    ]
-    return Table("bench-ratios", "Ratios of one run, of steadyspike (fused)", columns, rows)
-
-
-def memory_table(bench: Bench) -> Table:
-    """Peak memory by T."""
-    points = memory_points(bench)
-    steps = sorted({step for curve in points.values() for step in curve})
-    columns = [Column("framework", "Framework")]
-    columns += [Column(f"T{step}", f"T {step}", 0) for step in steps]
-    rows: list[list[Value]] = [
-        [ALL[key].label, *(_megabytes(curve.get(step)) for step in steps)]
-        for key, curve in points.items()
-    ]
-    return Table("bench-memory", "Peak memory against T, MB", columns, rows)
-
-
-def waiting_table(bench: Bench) -> Table:
-    """The share of waiting for data."""
-    columns = (
-        Column("dataset", "Data set", code=True),
-        Column("precision", "Precision"),
-        Column("batch", "Batch", 0),
-        Column("seconds", "Seconds a batch", 3),
-        Column("share", "Waiting for data, %", 2),
+def training_sentence(training: Training) -> str:
+    s = training.setting
+    channels, height, width = s.image
+    return (
+        f"VGGSNN with OSR and OTS, trained on {training.dataset} ({channels}×{height}×{width}), "
+        f"T {s.steps}, K {s.chunk}, batch {s.batch}, {s.precision}, on {training.processor}: "
+        f"{training.epochs} epochs in {training.minutes:.1f} minutes, test accuracy "
+        f"{training.accuracy:.2f} %, {training.date[:10]}."
     )
-    rows: list[list[Value]] = [
-        [w.dataset, w.precision, w.batch, w.seconds, 100 * w.share] for w in bench.waiting
-    ]
-    return Table("bench-waiting", "Time between the steps of training", columns, rows)
 
 
 def notes(bench: Bench) -> list[str]:
-    """How each contender differs from the first, and what was not measured."""
-    shown = dict.fromkeys(measurement.contender for measurement in bench.measurements)
-    told = [f"{ALL[key].label}: {ALL[key].note}." for key in shown if ALL[key].note]
-    missing = dict.fromkeys((skip.contender, skip.reason) for skip in bench.skipped)
-    told += [f"{ALL[key].label}: {NOT_MEASURED}: {reason}" for key, reason in missing]
+    """How each framework differs from ours, what failed outside the tables, a busy machine."""
+    shown = [FRAMEWORKS[key] for key in dict.fromkeys(m.framework for m in bench.measurements)]
+    lines = [f"{framework.label}: {framework.note}." for framework in shown if framework.note]
+    in_tables = [m for group in groups(bench) for m in group]
+    lines += [
+        escape_markdown(f"{label(m)}, T {m.setting.steps}: failed: {m.failed}")
+        for m in bench.measurements
+        if m.failed and m not in in_tables
+    ]
     load, cores = bench.machine.load, bench.machine.cores
     if load is not None and load > cores / 4:
-        told.append(f"The machine was not idle before the run: load {load:.1f} on {cores} cores.")
-    return told + [f"Waiting for data {NOT_MEASURED}: {reason}" for reason in bench.unread]
-
-
-def trained(training: Training) -> str:
-    """A training run of a given length, in words."""
-    setting = training.setting
-    channels, height, width = setting.image
-    return (
-        f"{setting.model} with {NORMALIZATIONS[setting.norm]} and OTS "
-        f"{'on' if setting.stabilize_threshold else 'off'}, trained on {training.dataset} "
-        f"({channels}×{height}×{width}), T {setting.steps}, K {setting.chunk}, batch "
-        f"{setting.batch}, {setting.precision}, on {training.on}: {training.epochs} epochs in "
-        f"{training.minutes:.1f} minutes ({training.seconds_an_epoch:.1f} s each), test accuracy "
-        f"{training.accuracy_last:.2f} %, best {training.accuracy_best:.2f} %, {training.date[:10]}"
-    )
+        lines.append(f"The machine was not idle before the run: load {load:.1f} on {cores} cores.")
+    return lines
 
 
 def where(bench: Bench) -> str:
-    """Hardware, versions and date in one line."""
+    """Hardware, versions, date and commit in one line."""
     machine = bench.machine
-    parts = [machine.gpu] if machine.gpu else [machine.processor, _cores(bench)]
+    threads = bench.measurements[0].setting.threads
+    processor = f"{machine.processor}, {threads} of {machine.cores} cores, {machine.instructions}"
+    parts = [machine.gpu or processor]
     parts += [f"{name} {version}" for name, version in bench.versions.items()]
     parts.append(f"{datetime.fromisoformat(bench.date):%Y-%m-%d}")
     if bench.commit:
-        parts.append(f"commit {bench.commit[:7]}" + (" and later changes" * bench.changed))
-    return ", ".join(part for part in parts if part)
+        parts.append(f"commit {bench.commit}")
+    return ", ".join(parts)
 
 
-def _cores(bench: Bench) -> str:
-    threads = {m.setting.threads for m in bench.measurements if not m.setting.pinned}
-    used = "/".join(str(count) for count in sorted(threads))
-    return f"{used} of {bench.machine.cores} cores, {bench.machine.instructions}"
+def _megabytes(count: int | None, digits: int) -> str:
+    return "" if count is None else f"{count / MEGABYTE:.{digits}f}"
 
 
-def _megabytes(count: int | None) -> Value:
-    return NOT_MEASURED if count is None else count / MEGABYTE
-
-
-def _decimals(group: Sequence[Measurement]) -> int:
-    """Enough digits for the slowest: two of 1.23, one of 12.3, none of 123."""
-    slowest = min(m.setting.batch / max(m.seconds) for m in group)
-    return 0 if slowest >= 100 else 1 if slowest >= 10 else 2
+def _table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)
+) -> str:
+    align = ["left" if place in left else "right" for place in range(len(headers))]
+    return markdown_table(headers, rows, align)

@@ -1,213 +1,265 @@
-"""The process that measures one framework in one setting, command by command.
+"""A process of its own for each framework and setting, which measures on request.
 
-``python -m steadyspike.bench.worker`` reads a JSON object a line from standard input and answers
-with one a line on standard output. The first says what to measure; it is answered once everything
-is imported and before anything is built.
+Memory, threads and whatever a library loads or configures are then nobody else's, and a crash ends
+one measurement alone.
 """
 
 import importlib
-import json
 import math
+import multiprocessing
 import os
-import sys
+import signal
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from steadyspike.bench.heap import give_freed_memory_back
-from steadyspike.pins import keep_freed_memory, pin_cpu
+import torch
 
-if TYPE_CHECKING:
-    from steadyspike.bench.setting import Setting
-    from steadyspike.bench.work import Variants
+from steadyspike import data, kernels
+from steadyspike.bench.convolutions import convolutions_alone
+from steadyspike.bench.frameworks import FUSED, Framework
+from steadyspike.bench.records import Setting
+from steadyspike.bench.training_run import waiting_for
+from steadyspike.bench.training_step import Variants
+from steadyspike.pins import CPU_PINS, keep_freed_memory
+from steadyspike.train.determinism import make_deterministic
 
-TRIAL_BATCH = 4  # on a CPU variants are tried on this fraction of the batch
-MOST_STEPS = 1000  # of a turn
-
-
-def main() -> None:
-    """Answer commands until there are no more."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    job = json.loads(sys.stdin.readline())
-    if job["setting"]["pinned"]:
-        pin_cpu()
-    give_freed_memory_back()
-    from steadyspike.bench.setting import Setting
-
-    session = _Session(Setting.model_validate(job["setting"]), job["factory"], job["ours"])
-    _answer(answers, session.facts())
-    for line in sys.stdin:
-        command = json.loads(line)
-        _answer(answers, getattr(session, command.pop("do"))(**command))
+TRIAL_BATCH = 4  # on a CPU the variants are compared at this fraction of the batch
+MOST_STEPS = 1000  # in a turn
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def _answer(answers: TextIO, value: dict[str, Any]) -> None:
-    answers.write(json.dumps(value) + "\n")
-    answers.flush()
+class Worker:
+    """A process that measures one framework in one setting; a context manager that ends it.
+
+    ``failed`` says in one line why there is no process or no answer any more, else it is None.
+    """
+
+    def __init__(self, framework: Framework, setting: Setting) -> None:
+        self.framework, self.setting = framework, setting
+        self.failed = framework.unavailable()
+        self._process: SpawnProcess | None = None
+        if self.failed:
+            return
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, framework, setting), daemon=True
+        )
+        with _environment(framework, setting):
+            self._process.start()
+        theirs.close()  # so that a dead process is an end of file
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        """End the process, whatever it is doing."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+
+    def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+        """Have `Session` call its method ``request``; an empty answer if this has ``failed``."""
+        if self.failed or self._process is None:
+            return {}
+        try:
+            self._connection.send((request, arguments))
+            answer: dict[str, Any] | str = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self._process.join()
+            status = self._process.exitcode or 0
+            by = signal.Signals(-status).name if status < 0 else f"status {status}"
+            answer = f"the process ended early: {by}"
+        if isinstance(answer, str):
+            self.failed = answer
+            self._process.kill()  # it may hold memory that the others need
+            return {}
+        return answer
 
 
-class _Session:
-    """What stays from command to command. Every public method is a command."""
+@contextmanager
+def _environment(framework: Framework, setting: Setting) -> Iterator[None]:
+    """Within the body, the environment that a worker inherits."""
+    before = dict(os.environ)
+    for name in CPU_PINS:  # the machine's own instruction set, as other libraries use it
+        os.environ.pop(name, None)
+    os.environ |= {
+        "OMP_NUM_THREADS": str(setting.threads),
+        "MKL_NUM_THREADS": str(setting.threads),
+        kernels.SWITCH: "on" if framework.key == FUSED.key else "off",
+        # Until `keep_freed_memory`, glibc returns freed tensors at once: otherwise peak memory
+        # would depend on the gaps between blocks, which differ from run to run.
+        "MALLOC_MMAP_THRESHOLD_": str(64 << 10),
+        "MALLOC_TRIM_THRESHOLD_": str(64 << 10),
+    }
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # idle threads soon leave their core, see pins
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
-    def __init__(self, setting: "Setting", factory: str, ours: bool) -> None:
-        import torch
 
-        self.setting = setting
-        # Every process has the same number, whatever the machine's default.
-        torch.set_num_threads(2 if setting.pinned else setting.threads)
-        _configure(setting, ours)
-        module, _, function = factory.partition(":")
+def _serve(connection: Connection, framework: Framework, setting: Setting) -> None:
+    """The worker's process: answer requests until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    os.dup2(2, 1)  # standard output is for the tables
+    session: Session | None = None
+    while True:
+        try:
+            request, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            session = session or Session(framework, setting)
+            connection.send(getattr(session, request)(**arguments))
+        except Exception as error:
+            first = str(error).strip().partition("\n")[0]
+            connection.send(f"{type(error).__name__}: {first}")
+
+
+class Session:
+    """What stays in a worker between requests; each public method is a request."""
+
+    def __init__(self, framework: Framework, setting: Setting) -> None:
+        self.framework, self.setting = framework, setting
+        self.cuda = setting.device == "cuda"
+        self.convolve: Callable[[], None] | None = None
+        torch.set_num_threads(setting.threads)
+        if framework.package is None:
+            make_deterministic()  # as ours trains
+        else:
+            torch.backends.cudnn.benchmark = True  # others may search for their fastest kernels
+        tf32 = setting.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        module, _, function = framework.factory.partition(":")
         self.offer: Callable[[Setting], Variants] = getattr(
             importlib.import_module(module), function
         )
-        self.replayed: Callable[[], None] | None = None
-        self.operations = 0
 
-    def facts(self) -> dict[str, Any]:
-        """Of this process: what the machine is to torch."""
-        import torch
-
-        cuda = self.setting.device == "cuda"
-        return {
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-            "gpu": torch.cuda.get_device_name() if cuda else None,
-            "gpu_memory": torch.cuda.get_device_properties(0).total_memory if cuda else None,
-            "cuda": torch.version.cuda if cuda else None,
-        }
+    def ready(self) -> dict[str, Any]:
+        """Answers once everything is imported."""
+        return {}
 
     def prepare(self, variant: str | None, turn_seconds: float) -> dict[str, Any]:
-        """Build the network, choose among the variants the fastest, warm up.
+        """Build the network, choose the fastest variant unless one is named, measure memory.
 
-        The peak of the memory is that of a whole step of the chosen one, above what was there
-        before the network.
+        Args:
+            variant: its name.
+            turn_seconds: what a turn takes at least; 0 if only memory is asked for.
+
+        Returns:
+            fields of `records.Measurement`.
         """
-        from steadyspike.bench.resident import PeakMemory
-        from steadyspike.bench.work import kept_bytes, train_step
-
         offered = self.offer(self.setting)
-        _touch(self.setting, self.offer)  # the libraries' own memory is nobody's
-        memory = PeakMemory(self.setting.device)
-        if variant is None:
-            variant = self._fastest(self.setting, offered)
-        self.work = offered[variant]()
-        self.eager = self.work.eager or self.work
-        answer: dict[str, Any] = {"variant": variant, "kept_bytes": kept_bytes(self.eager)}
-        self.work.optimizer.step()  # it keeps something for each weight, from its first call on
-        memory.restart()
-        seconds = self._timed(lambda: train_step(self.eager), 1)
-        answer["peak_bytes"] = memory.peak()
-        if turn_seconds > 0:  # else nobody asks for the time
+        if not self.cuda:  # what libraries load at first use is not the network's memory
+            tiny = self.setting.but(batch=1, steps=1, chunk=1, widths=(8, "P", 8))
+            next(iter(self.offer(tiny).values()))().run()
+        before = self._memory()
+        variant = variant or self._fastest(offered)
+        self.step = offered[variant]()
+        eager = self.step.eager or self.step
+        kept = eager.kept_bytes()
+        self.step.optimizer.step()  # allocates momentum
+        self._reset_peak()
+        seconds = self._seconds(eager.run, 1)
+        peak = self._memory(peak=True)
+        if turn_seconds > 0:
             keep_freed_memory()  # as `steadyspike train` does
-            seconds = min(seconds, self._timed(lambda: train_step(self.work), 1))
+            seconds = min(seconds, self._seconds(self.step.run, 1))
         self.count = min(MOST_STEPS, max(1, math.ceil(turn_seconds / seconds)))
-        return {**answer, "count": self.count}
+        return {
+            "variant": variant,
+            "kept_bytes": kept,
+            "peak_bytes": None if before is None or peak is None else peak - before,
+            "steps_per_turn": self.count,
+        }
 
-    def step(self) -> dict[str, Any]:
-        """One turn: seconds of a whole training step."""
-        from steadyspike.bench.work import train_step
-
-        return {"seconds": self._turn(lambda: train_step(self.work))}
+    def training_step(self) -> dict[str, Any]:
+        """One turn: seconds of a whole step."""
+        return {"seconds": self._turn(self.step.run)}
 
     def convolutions(self) -> dict[str, Any]:
-        """One turn: seconds of the convolutions and matrix products of that step alone."""
-        from steadyspike.bench.operators import recorded, replay
-        from steadyspike.bench.work import train_step
+        """One turn: seconds of a step's convolutions alone."""
+        if self.convolve is None:
+            ours = self.framework.package is None
+            self.convolve = convolutions_alone(self.setting, self.step.layout, still=ours)
+            self.convolve()
+        return {"seconds": self._turn(self.convolve)}
 
-        if self.replayed is None:
-            record = recorded(lambda: train_step(self.eager))
-            self.operations = record.operations
-            self.replayed = replay(record.calls)
-            self.replayed()
-        return {"seconds": self._turn(self.replayed), "operations": self.operations}
-
-    def kept(self, **changes: Any) -> dict[str, Any]:
-        """The most bytes that autograd keeps, of the setting so changed."""
-        from steadyspike.bench.work import kept_bytes
-
-        offered = self.offer(self.setting.but(**changes))
-        variant = next(iter(offered))
-        return {"variant": variant, "kept_bytes": kept_bytes(offered[variant]())}
-
-    def waiting(self, dataset: str, seconds: float, most: int) -> dict[str, Any]:
-        """The share of the time that training on a data set waits for its batches."""
-        from steadyspike.bench.waiting import waiting
-
-        return waiting(self.setting, dataset, seconds, most)
+    def waiting(self, dataset: str) -> dict[str, Any]:
+        """Fields of `records.Waiting`."""
+        return waiting_for(data.load(dataset), self.setting)
 
     def _turn(self, run: Callable[[], None]) -> float:
-        import torch
-
-        if self.setting.device == "cpu":
-            return self._timed(run, self.count)
-        # The others' turns need the memory too: each gives it back and warms up again.
+        if not self.cuda:
+            return self._seconds(run, self.count)
+        # The GPU's memory is the others' too: a turn begins with a warm-up and ends with a release.
         run()
-        seconds = self._timed(run, self.count)
+        seconds = self._seconds(run, self.count)
         torch.cuda.empty_cache()
         return seconds
 
-    def _timed(self, run: Callable[[], None], count: int) -> float:
-        """Seconds of one run, of ``count`` on end."""
-        import torch
-
-        cuda = self.setting.device == "cuda"
-        if cuda:
-            torch.cuda.synchronize()
+    def _seconds(self, run: Callable[[], None], count: int) -> float:
+        """Of one run, the mean of ``count``."""
+        self._synchronize()
         began = time.perf_counter()
         for _ in range(count):
             run()
-        if cuda:
-            torch.cuda.synchronize()
+        self._synchronize()
         return (time.perf_counter() - began) / count
 
-    def _fastest(self, setting: "Setting", offered: "Variants") -> str:
-        from steadyspike.bench.work import train_step
+    def _synchronize(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
 
+    def _fastest(self, offered: Variants) -> str:
+        """The name of the fastest variant; one that raises here is passed over."""
         if len(offered) == 1:
             return next(iter(offered))
-        if setting.device == "cpu":
-            setting = setting.but(batch=max(1, setting.batch // TRIAL_BATCH))
-            offered = self.offer(setting)
+        if not self.cuda:
+            smaller = max(1, self.setting.batch // TRIAL_BATCH)
+            offered = self.offer(self.setting.but(batch=smaller))
         seconds: dict[str, float] = {}
-        failure: Exception = RuntimeError("nothing to run")
+        failure: Exception = RuntimeError("no variant")
         for name, make in offered.items():
             try:
-                run = partial(train_step, make())
+                run = make().run
                 run()
-                seconds[name] = min(self._timed(run, 1) for _ in range(2))
+                seconds[name] = min(self._seconds(run, 1) for _ in range(2))
             except (ImportError, RuntimeError) as error:
-                failure = error  # a way that this machine has not
+                failure = error
         if not seconds:
             raise failure
         return min(seconds, key=lambda name: seconds[name])
 
+    def _memory(self, *, peak: bool = False) -> int | None:
+        """Bytes in use, or at most since `_reset_peak`: live tensors on a GPU, else resident.
 
-def _configure(setting: "Setting", ours: bool) -> None:
-    """Ours runs deterministic, as it trains; the others may search for their fastest kernels."""
-    import torch
+        None where there is no /proc. `resource.getrusage` would not do: its peak is inherited from
+        the process that started this one.
+        """
+        if self.cuda:
+            return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+        key = "VmHWM:" if peak else "VmRSS:"
+        try:
+            lines = _STATUS.read_text().splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), None)
 
-    if ours:
-        from steadyspike.train.determinism import make_deterministic
-
-        make_deterministic()
-    else:
-        torch.backends.cudnn.benchmark = True
-    tf32 = setting.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
-
-
-def _touch(setting: "Setting", offer: "Callable[[Setting], Variants]") -> None:
-    """A step of a tiny network, so that the libraries have loaded what they load at first use."""
-    from steadyspike.bench.work import train_step
-
-    if setting.device == "cuda":
-        return  # where the network's own tensors alone are counted
-    widths = (8, "P", 8) if setting.model == "vggsnn" else None
-    tiny = offer(setting.but(batch=1, steps=1, chunk=1, widths=widths))
-    train_step(next(iter(tiny.values()))())
-
-
-if __name__ == "__main__":
-    main()
+    def _reset_peak(self) -> None:
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        elif _CLEAR_REFS.exists():
+            _CLEAR_REFS.write_text("5")

@@ -1,0 +1,120 @@
+"""Training on a real data set: the time spent waiting for data, and a run of a given length."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from steadyspike.bench.records import Setting, Training
+from steadyspike.bench.training_step import experiment_of
+from steadyspike.console import notify
+from steadyspike.data import Dataset
+from steadyspike.data.collate import frame_shape
+from steadyspike.train.trainer import DIGEST_BATCHES, Trainer
+
+SECONDS, BATCHES = 6.0, 200  # waiting is measured for so long, over at most so many batches
+SKIPPED = max(DIGEST_BATCHES)  # batches after which the weights are hashed
+WARM_UP = 20  # batches before the time of an epoch is estimated
+MARGIN = 0.95  # the part of the given time that is planned for
+
+
+def waiting_for(dataset: Dataset, setting: Setting, *, most: int = BATCHES) -> dict[str, Any]:
+    """How long the training loop waits between an optimizer step and the next forward pass.
+
+    On a GPU both moments are those of its own queue: reading during computation costs nothing.
+
+    Returns:
+        fields of `records.Waiting`.
+    """
+    # Enough batches must follow the hashed ones.
+    batch = max(1, min(setting.batch, len(dataset.train) // (SKIPPED + 3)))
+    trainer = Trainer(experiment_of(setting.but(batch=batch), dataset=dataset.name), dataset)
+    trainer.batch = SKIPPED
+    now, seconds_between = _clock(setting.device)
+    began: list[Any] = []  # first forward passes
+    ended: list[Any] = []  # optimizer steps
+
+    def forward(*_: Any) -> None:
+        if len(began) == len(ended):
+            began.append(now())
+
+    trainer.model.register_forward_pre_hook(forward)
+    trainer.optimizer.register_step_post_hook(lambda *_: ended.append(now()))
+    start = time.perf_counter()
+    for _ in trainer.run_epoch():
+        over = time.perf_counter() - start > SECONDS
+        if len(ended) > most or (len(ended) > 2 and over):
+            break
+    total = seconds_between(ended[0], ended[-1])
+    idle = sum(map(seconds_between, ended[:-1], began[1:]))
+    batches = len(ended) - 1
+    return {"batch": batch, "batches": batches, "seconds": total / batches, "share": idle / total}
+
+
+def _clock(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
+    """A function that marks a moment, and one that gives the seconds between two marks."""
+    if device != "cuda":
+        return time.perf_counter, lambda first, second: second - first
+
+    def mark() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def between(first: torch.cuda.Event, second: torch.cuda.Event) -> float:
+        torch.cuda.synchronize()
+        return float(first.elapsed_time(second)) / 1000
+
+    return mark, between
+
+
+def train_for(
+    minutes: float, dataset: Dataset, setting: Setting, *, processor: str, date: str
+) -> Training:
+    """Train for as many whole epochs as ``minutes`` hold, at least one.
+
+    The learning rate falls to 0 over these epochs; their number is estimated from a few batches.
+    """
+    start = time.monotonic()
+    epoch = _epoch_seconds(Trainer(experiment_of(setting, dataset=dataset.name), dataset))
+    left = MARGIN * 60 * minutes - (time.monotonic() - start)
+    epochs = max(1, int(left / epoch))
+    notify(f"an epoch takes about {epoch:.1f} s: training {epochs} epochs")
+    trainer = Trainer(experiment_of(setting, dataset=dataset.name, epochs=epochs), dataset)
+    while not trainer.finished:
+        for _ in trainer.run_epoch():
+            pass
+        row = trainer.finish_epoch()
+        notify(
+            f"{time.monotonic() - start:6.0f} s  epoch {trainer.epoch} of {epochs}: "
+            f"test accuracy {row.test_accuracy:.2f} %"
+        )
+    return Training(
+        dataset=dataset.name,
+        setting=setting.but(image=frame_shape(dataset)),
+        minutes=(time.monotonic() - start) / 60,
+        epochs=epochs,
+        accuracy=trainer.rows[-1].test_accuracy,
+        processor=processor,
+        date=date,
+    )
+
+
+def _epoch_seconds(trainer: Trainer) -> float:
+    """Estimated seconds of an epoch and its evaluation."""
+    count = min(WARM_UP, max(1, trainer.batches // 4))
+    batches = trainer.run_epoch()
+
+    def run() -> None:
+        for _ in range(count):
+            next(batches, None)
+        trainer.numbers()  # waits for the device
+
+    run()
+    start = time.monotonic()
+    run()
+    each = (time.monotonic() - start) / count
+    # A test image costs a forward pass, about a third of a training step.
+    tests = len(trainer.dataset.test) / (3 * trainer.experiment.training.batch)
+    return each * (trainer.batches + tests)

@@ -1,0 +1,80 @@
+"""The measured step is the step of `steadyspike train`."""
+
+import pytest
+import torch
+from torch import nn
+
+from steadyspike import kernels
+from steadyspike.bench.records import Setting
+from steadyspike.bench.training_step import (
+    TrainingStep,
+    batch_in_memory,
+    experiment_of,
+    online,
+    optimizer_for,
+)
+from steadyspike.data import Dataset
+from steadyspike.data.dataset import Split
+from steadyspike.evaluate.memory import kept_for_backward
+from steadyspike.train.trainer import Trainer
+
+TINY = Setting(image=(3, 8, 8), widths=(4, "P", 6), steps=3, chunk=2, batch=5)
+
+
+def our_step(setting: Setting) -> TrainingStep:
+    (make,) = online(setting).values()
+    return make()
+
+
+def dataset_of_the_batch(setting: Setting) -> Dataset:
+    frames, labels = batch_in_memory(setting)
+    images = ((frames * 0.25 + 0.5) * 255).round().to(torch.uint8).contiguous()
+    split = Split(images, labels)
+    return Dataset("bench", tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, split, split)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
+def test_our_step_gives_the_bits_of_the_trainers_step(
+    precision: str, chunk: int, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not fused:
+        monkeypatch.setattr(kernels, "_disabled", True)
+    setting = TINY.but(precision=precision, chunk=chunk)
+    measured = our_step(setting)
+    dataset = dataset_of_the_batch(setting)
+    # The trainer would shuffle and augment the batch.
+    monkeypatch.setattr("steadyspike.train.trainer.epoch_order", lambda *_: torch.arange(5))
+    experiment = experiment_of(setting)
+    plain = experiment.dataset.model_copy(update={"augmentation": "none"})
+    trainer = Trainer(experiment.model_copy(update={"dataset": plain}), dataset)
+    before = {name: tensor.clone() for name, tensor in measured.model.state_dict().items()}
+    assert list(trainer.run_epoch()) == [setting.batch]
+    measured.run()
+    trained = trainer.model.state_dict()
+    for name, tensor in measured.model.state_dict().items():
+        assert torch.equal(tensor, trained[name]), name
+        assert "weight" not in name or not torch.equal(tensor, before[name]), name
+
+
+def test_the_peers_optimizer_is_that_of_training() -> None:
+    trained, others = our_step(TINY).optimizer, optimizer_for(nn.Linear(2, 2))
+    assert type(others) is type(trained)
+    assert others.defaults == trained.defaults
+
+
+def test_kept_bytes_are_those_of_evaluate() -> None:
+    frames, labels = batch_in_memory(TINY)
+    model = our_step(TINY).model
+    expected = kept_for_backward(model, frames, labels, steps=TINY.steps, chunk=TINY.chunk)
+    assert our_step(TINY).kept_bytes() == expected > 0
+
+
+def test_kept_bytes_grow_with_k_and_not_with_t() -> None:
+    kept = {
+        (steps, chunk): our_step(TINY.but(steps=steps, chunk=chunk)).kept_bytes()
+        for steps, chunk in [(2, 1), (6, 1), (6, 6)]
+    }
+    assert kept[2, 1] == kept[6, 1]
+    assert kept[6, 6] > 2 * kept[6, 1]
