@@ -204,5 +204,5 @@ def _one_batch(setting: Setting) -> Dataset:
 
 
 def _kernels_in_use(device: str) -> str:
-    backend = kernels.backend(torch.zeros(1, device=device))
-    return "plain torch" if backend is None else f"{backend.__name__.rpartition('.')[2]} kernels"
+    name = kernels.backend(torch.zeros(1, device=device)).__name__.rpartition(".")[2]
+    return "plain torch" if name == "reference" else f"{name} kernels"
