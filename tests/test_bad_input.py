@@ -112,7 +112,9 @@ MISTAKES = {
     "no experiments": Mistake(
         params("experiments:", "experiment:"), TRAIN, "expected the keys 'defaults' and 'exper"
     ),
-    "no YAML": Mistake(params("defaults:", "defaults: ["), ("verify",), "no valid YAML"),
+    "no YAML": Mistake(
+        params("defaults:", "defaults: ["), ("verify",), r"params\.yaml: invalid YAML: line \d+: "
+    ),
     "a key twice": Mistake(
         params("  tiny: {}", "  tiny: {}\n  tiny: {}"), TRAIN, "the key 'tiny' is given twice"
     ),
@@ -120,7 +122,7 @@ MISTAKES = {
         params("  tiny: {}", '  tiny: {"a\\nb": 1}'), TRAIN, r"experiments\.tiny: a b: unknown key"
     ),
     "a folder in a name": Mistake(
-        params("  tiny: {}", "  ../tiny: {}"), TRAIN, r"experiments\.\.\./tiny: a name is made of"
+        params("  tiny: {}", "  ../tiny: {}"), TRAIN, r"experiments\.\.\./tiny: expected a name of"
     ),
     "unknown experiment": Mistake(
         lambda _: None,

@@ -23,15 +23,9 @@ def _prepare() -> None:
     make_deterministic()
 
 
-def _load(options: argparse.Namespace, experiment: "Experiment") -> "Dataset":
-    """The experiment's data set; UserError names the key of an unknown one."""
+def _load(experiment: "Experiment") -> "Dataset":
     from steadyspike import data
 
-    if experiment.dataset.name not in data.NAMES:
-        raise UserError(
-            f"{options.params}: experiments.{experiment.name}: dataset.name: expected one of "
-            f"{', '.join(data.NAMES)}, got {experiment.dataset.name!r}"
-        )
     return data.load(experiment.dataset.name)
 
 
@@ -60,18 +54,17 @@ def fetch(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> int | None:
     # Started before torch is imported: a queue's time limit includes that.
     deadline = None if options.stop_after is None else time.monotonic() + options.stop_after
-    from steadyspike.train.config import load_experiment
-
-    experiment = load_experiment(options.params, options.experiment)
     _prepare()
+    from steadyspike.train.config import load_experiment
     from steadyspike.train.distributed import joined
     from steadyspike.train.run import CHECKPOINT, train_run
     from steadyspike.train.signals import Stopped
 
+    experiment = load_experiment(options.params, options.experiment)
     folder = options.runs / experiment.name
     try:
         with joined(experiment.device) as ranks:
-            dataset = _load(options, experiment)
+            dataset = _load(experiment)
             train_run(experiment, dataset, folder, ranks, deadline, options.checkpoint_every)
     except Stopped as stopped:
         notify(
@@ -89,15 +82,14 @@ def launch(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> None:
+    _prepare()
+    from steadyspike.evaluate.memory import measure_memory
+    from steadyspike.evaluate.run import evaluate_run, measure_weights
     from steadyspike.train.config import load_experiment
 
     names = options.memory or [options.experiment]
     experiments = [load_experiment(options.params, name) for name in names]
-    _prepare()
-    from steadyspike.evaluate.memory import measure_memory
-    from steadyspike.evaluate.run import evaluate_run, measure_weights
-
-    dataset = _load(options, experiments[0])
+    dataset = _load(experiments[0])
     folder = options.runs / experiments[0].name
     if options.memory:
         online, bptt = experiments
@@ -145,16 +137,15 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
+    _prepare()
     from steadyspike.train.config import load_experiment, load_experiments
+    from steadyspike.train.verify import verify
 
     names = options.experiments or list(load_experiments(options.params))
     experiments = [load_experiment(options.params, name) for name in names]
-    _prepare()
-    from steadyspike.train.verify import verify
-
     differing = 0
     for experiment in experiments:
-        verdict = verify(experiment, _load(options, experiment), options.digests, options.batches)
+        verdict = verify(experiment, _load(experiment), options.digests, options.batches)
         if verdict.difference is None:
             batches = ", ".join(map(str, verdict.batches))
             print(f"{experiment.name}: equal, {verdict.tensors} tensors after batches {batches}")

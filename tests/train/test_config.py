@@ -12,7 +12,7 @@ from steadyspike.errors import UserError
 from steadyspike.models import MODELS, build, option_names
 from steadyspike.train.config import Experiment, load_experiment, load_experiments
 from steadyspike.train.params import merge
-from tiny import DEFAULTS, REPOSITORY, nested, tiny_experiment, write_params
+from tiny import DEFAULTS, REPOSITORY, nested, read_json, tiny_experiment, write_params
 
 INFINITY = float("inf")
 NAN = float("nan")
@@ -32,7 +32,7 @@ def refusal(root: Path, **dotted: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("dotted", "told"),
+    ("dotted", "expected"),
     [
         ({"training.step": 4}, "training.step: unknown key (did you mean steps?)"),
         ({"training.lr": 0.1}, "training.lr: unknown key, expected one of: epochs, batch, steps"),
@@ -66,24 +66,24 @@ def refusal(root: Path, **dotted: Any) -> str:
         ({"model.norm": ["osr"]}, "model.norm: should be 'osr', 'per_step', 'linear' or 'batch'"),
         ({"model.online": "yes"}, "model.online: should be a valid boolean, got 'yes'"),
         ({"model.online": 1}, "model.online: should be a valid boolean, got 1"),
-        ({"model.tau": 0.5}, "model.tau: should be greater than or equal to 1, got 0.5"),
-        ({"model.tau": NAN}, "model.tau: should be greater than or equal to 1, got nan"),
-        ({"model.v_threshold": 0.0}, "model.v_threshold: should be greater than 0, got 0.0"),
-        ({"model.v_threshold": INFINITY}, "model.v_threshold: should be a finite number"),
-        ({"model.dropout": 1.0}, "model.dropout: should be less than 1, got 1.0"),
-        ({"model.fallback_ratio": 0.0}, "model.fallback_ratio: should be greater than 0"),
+        ({"model.tau": 0.5}, "model.tau must be at least 1 step, not 0.5"),
+        ({"model.tau": NAN}, "model.tau must be at least 1 step, not nan"),
+        ({"model.v_threshold": 0.0}, "model.v_threshold must be positive and finite, not 0.0"),
+        ({"model.surrogate_slope": INFINITY}, "model.surrogate_slope must be positive and finite"),
+        ({"model.dropout": 1.0}, "model.dropout must be at least 0 and below 1, not 1.0"),
+        ({"model.fallback_ratio": 0.0}, "model.fallback_ratio must be positive, not 0.0"),
         ({"model.widths": []}, "model.widths: "),
         ({"model.widths": 16}, "model.widths: should be a valid list, got 16"),
         ({"model.widths": [16, "Q"]}, "model.widths.1"),
         ({"model.widths": [16, 0]}, "model.widths.1"),
         ({"model.widths": [True]}, "model.widths.0"),
-        ({"model.widths": ["P", "P"]}, "model.widths: at least one convolution, got only 'P'"),
         ({"model.name": "vgg"}, "model.name: expected one of: vggsnn, resnet19"),
         ({"model": None}, "model: should be"),
         ({"model": "vggsnn"}, "model: should be"),
         ({"training": [1]}, "training: should be"),
         ({"dataset.name": 3}, "dataset.name: should be a valid string, got 3"),
-        ({"dataset.augmentation": "all"}, "dataset.augmentation: should be 'none', 'flip'"),
+        ({"dataset.augmentation": "all"}, "dataset.augmentation: expected one of none, flip"),
+        ({"dataset.name": "mnist"}, "dataset.name: expected one of cifar10"),
         ({"device": "gpu"}, "device: should be 'cpu' or 'cuda', got 'gpu'"),
         ({"evaluation.batch": 0}, "evaluation.batch: should be greater than or equal to 1, got 0"),
         ({"seeds": []}, "seeds: "),
@@ -95,9 +95,11 @@ def refusal(root: Path, **dotted: Any) -> str:
     ],
     ids=str,
 )
-def test_what_is_wrong_is_told(tmp_path: Path, dotted: dict[str, Any], told: str) -> None:
+def test_a_mistake_is_named_with_its_key(
+    tmp_path: Path, dotted: dict[str, Any], expected: str
+) -> None:
     message = refusal(tmp_path, **dotted)
-    assert told in message
+    assert expected in message
     assert len(message) < 500
 
 
@@ -131,6 +133,7 @@ def test_missing_defaults_are_told(tmp_path: Path) -> None:
         {"model.fallback_ratio": INFINITY},
         {"training.weight_decay": 0},
         {"model.widths": ["P", 1, "P"]},
+        {"model.widths": None},
         {"training.chunk": 1},
         {"model.online": False, "training.steps": 7, "training.chunk": 7},
         {"seeds": [2**63 - 1, 0]},
@@ -303,12 +306,28 @@ def test_the_default_pipeline_holds_the_papers_methods() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_option_of_a_network_is_one_the_network_takes(name: str) -> None:
+def test_every_option_of_a_network_but_the_data_sets_is_a_key(name: str) -> None:
     model = merge(DEFAULTS["model"], {"name": name})
     if name != "vggsnn":
         del model["widths"]
     experiment = Experiment.model_validate({"name": "a", **DEFAULTS, "model": model})
-    assert set(experiment.model.model_dump(exclude={"name"})) <= set(option_names(name))
+    decided_by_data = {"in_channels", "num_classes", "image_size"}
+    assert set(experiment.model.model_dump(exclude={"name"})) == (
+        set(option_names(name)) - decided_by_data
+    )
+
+
+def test_an_option_left_out_is_that_of_the_class() -> None:
+    experiment = Experiment.model_validate({"name": "a", **DEFAULTS, "model": {"name": "vggsnn"}})
+    given = build("vggsnn", in_channels=1, num_classes=10, **experiment.model.options)
+    assert repr(given) == repr(build("vggsnn", in_channels=1, num_classes=10))
+
+
+def test_the_fingerprints_are_those_of_the_committed_results() -> None:
+    digests = read_json(REPOSITORY / "reports" / "digests.json")
+    recorded = {name: run["fingerprint"] for name, run in digests.items()}
+    experiments = load_experiments(REPOSITORY / "params.yaml")
+    assert {name: run.fingerprint() for name, run in experiments.items()} == recorded
 
 
 @pytest.mark.parametrize(
@@ -319,8 +338,7 @@ def test_options_reach_the_network(norm: str, stabilize: bool, reset: str) -> No
     experiment = tiny_experiment(
         **{"model.norm": norm, "model.stabilize_threshold": stabilize, "model.reset": reset}
     )
-    options = experiment.model.model_dump(exclude={"name"}, exclude_none=True)
-    model = build("vggsnn", in_channels=1, num_classes=10, **options)
+    model = build("vggsnn", in_channels=1, num_classes=10, **experiment.model.options)
     neuron = model.features[0].neuron  # type: ignore[index, union-attr]
     assert (neuron.stabilize_threshold, neuron.reset, neuron.dropout) == (stabilize, reset, 0.2)
     kind = {"osr": "OSR", "batch": "BatchNorm"}[norm]

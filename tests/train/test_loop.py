@@ -249,6 +249,15 @@ def test_weights_lost_in_the_last_batch_are_noticed_too(dataset: Dataset, tmp_pa
     [
         ({"device": "cuda"}, r"^tiny: device: .*cpu"),
         ({"model.widths": [4, *"PPPP"]}, r"^tiny: model\.widths: at most 3 'P' .*, got 4"),
+        ({"model.widths": ["P", "P"]}, r"^tiny: model\.widths must hold a convolution"),
+        (
+            {"model.name": "resnet19", "model.widths": [8, 8], "model.blocks": [1]},
+            r"^tiny: model\.widths and blocks must give each stage a width",
+        ),
+        (
+            {"model.name": "resnet19", "model.widths": [8] * 6, "model.blocks": [1] * 6},
+            r"^tiny: model\.image_size 12 leaves nothing after 6 stages",
+        ),
     ],
 )
 def test_what_the_machine_or_the_images_do_not_allow_is_told(

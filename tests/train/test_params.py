@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadyspike.errors import UserError
-from steadyspike.train.params import MOST_VALUES, merge, read_params, read_yaml
+from steadyspike.train.params import merge, read_params, read_yaml
+from tiny import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 PARAMS = [REPOSITORY / "params.yaml", *sorted(REPOSITORY.glob("pipelines/*/params.yaml"))]
 
 
@@ -32,9 +31,6 @@ def test_overrides_are_merged_onto_the_defaults(path: Path) -> None:
         "empty": {"a": 1, "b": {"c": 2, "d": [1, 2]}},
         "other": {"a": 1, "b": {"c": 2, "d": [3]}, "e": "x"},
     }
-
-
-def test_defaults_may_be_missing(path: Path) -> None:
     path.write_text("experiments: {a: {x: 1}}")
     assert read_params(path) == {"a": {"x": 1}}
 
@@ -43,28 +39,72 @@ def test_defaults_may_be_missing(path: Path) -> None:
     ("text", "value"),
     [
         ("5e-4", 5e-4),
-        ("5.0e-4", 5e-4),
         ("-1E3", -1000.0),
         ("1.", 1.0),
-        ("10", 10),
-        ("-3", -3),
+        ("010", 10),
+        ("0o10", 8),
+        ("0x1F", 31),
+        ("-0b11", -3),
+        ("1:30", "1:30"),
+        ("on", "on"),
+        ("no", "no"),
         ("e3", "e3"),
         ("'5e-4'", "5e-4"),
-        ("1e", "1e"),
         ("true", True),
         ("null", None),
         (".inf", float("inf")),
     ],
 )
-def test_numbers_are_those_of_yaml_1_2(path: Path, text: str, value: Any) -> None:
+def test_scalars_are_those_of_yaml_1_2(path: Path, text: str, value: Any) -> None:
     path.write_text(f"experiments: {{a: {{x: {text}}}}}")
     read = read_params(path)["a"]["x"]
     assert read == value
     assert type(read) is type(value)
 
 
+def as_dvc(path: Path) -> Any:
+    """The document as DVC reads it, or an error of its parser."""
+    serialize = pytest.importorskip("dvc.utils.serialize")
+    return serialize.load_yaml(path)
+
+
+scalars = st.text("0123456789_.+-eExobinaNfFtrusl~:", min_size=1, max_size=6) | st.sampled_from(
+    ["yes", "Off", "True", "FALSE", "tRUE", "Null", ".NaN", "-.INF", "1_000", "0b12", "<<", ".5e3"]
+)
+
+
+@given(scalars)
+def test_a_scalar_is_read_as_dvc_reads_it(path: Path, text: str) -> None:
+    path.write_text(f"a: {text}\nb: [{text}]\n")
+    try:
+        expected = as_dvc(path)
+    except Exception:
+        with pytest.raises(UserError):
+            read_yaml(path)
+    else:
+        assert repr(read_yaml(path)) == repr(expected)  # NaN is not equal to itself
+
+
 @pytest.mark.parametrize(
-    ("text", "told"),
+    "text",
+    [
+        "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a",
+        "a: &a {x: 1}\nb: &b {x: 2, y: 2}\nc: {<<: [*a, *b]}\nd: {y: 3, <<: [*b, *a]}",
+        # b is merged before the mapping below it, of which it is made, has been merged itself
+        "m: &m {x: 2}\ndefaults: {deep: {deeper: &a {<<: *m, x: 1}}}\nb: {<<: *a}",
+        *(file.read_text() for file in PARAMS),
+    ],
+)
+def test_a_document_is_read_as_dvc_reads_it(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert read_yaml(path) == as_dvc(path)
+
+
+NAME = "expected a name of letters, digits, '_' and '-', at most 100, that begins"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
     [
         ("", "expected the keys 'defaults' and 'experiments', both mappings"),
         ("[1, 2]", "expected the keys"),
@@ -74,54 +114,31 @@ def test_numbers_are_those_of_yaml_1_2(path: Path, text: str, value: Any) -> Non
         ("experiments: {}\n1: 1", "1: unknown key"),
         ("experiments: {}\ndefaults: 0", "defaults: expected a mapping, got 0"),
         ("experiments: {}\ndefaults: []", r"defaults: expected a mapping, got \[\]"),
-        ("experiments: {a: 0}", "experiments.a: expected a mapping, got 0"),
         ("experiments: {a: false}", "experiments.a: expected a mapping, got False"),
         ("experiments: {a: [b]}", r"experiments.a: expected a mapping, got \['b'\]"),
-        ("experiments: {a/b: {}}", "experiments.a/b: a name is made of letters"),
-        ("experiments: {'..': {}}", r"experiments\.\.\.: a name"),
-        ("experiments: {'.a': {}}", "a name"),
-        ("experiments: {'-a': {}}", "a name"),
-        ("experiments: {'': {}}", "a name"),
-        ("experiments: {'a b': {}}", "a name"),
-        ('experiments: {"a\\n": {}}', "a name"),
-        ("experiments: {ö: {}}", "a name"),
-        ("experiments: {1: {}}", "experiments.1: a name"),
+        *(
+            (f"experiments: {{{name}: {{}}}}", NAME)
+            for name in ("a/b", "'..'", "'.a'", "a.b", "'-a'", "''", "'a b'", "ö", "1", "a" * 101)
+        ),
         ("experiments: {a: {}, a: {}}", "line 1: the key 'a' is given twice"),
         ("experiments:\n  a:\n    x: 1\n    y: 2\n    x: 3", "line 5: the key 'x' is given twice"),
-        ("experiments: {a: 'b}", "no valid YAML"),
-        ("a: b: c", "no valid YAML"),
-        ("\0", "no valid YAML"),
-        ("experiments: !!map a", "no valid YAML"),
-        ("experiments: {a: {x: 2024-13-45}}", "line 1: '2024-13-45' is no timestamp"),
-        ("experiments: {a: {x: !!int y}}", "line 1: 'y' is no int"),
-        ("experiments: {a: {x: !!bool y}}", "line 1: 'y' is no bool"),
-        ("experiments: {a: {x: !!timestamp y}}", "line 1: 'y' is no timestamp"),
-        ("experiments: {a: {x: !!float y}}", "line 1: 'y' is no float"),
-        ("experiments: {a: {x: %s}}" % ("9" * 5000), "line 1: '9+[.]{3}9+' is no int"),
-        ("experiments: {a: {x: 0x%s}}" % ("f" * 5000), "line 1: '0xf+[.]{3}f+' is no int"),
-        ("experiments: {a: {? [1] : 2}}", "no valid YAML"),
-        ("!!python/object/apply:os.getcwd []", "no valid YAML"),
-        ("experiments: {a: *b}", "no valid YAML"),
-        ("experiments: &a {b: *a}", "line 1: an alias stands for what it is part of"),
-        ("experiments: {a: &a [1, *a]}", "line 1: an alias stands for what it is part of"),
-        ("experiments: {%s: {}}" % ("a" * 101), "a name"),
-        ("experiments: {a: {x: 1:%s1}}" % ("1:" * 5000), "line 1: '1:1.*' is no int"),
-        ("experiments: {a: {x: 1:%s1.0}}" % ("1:" * 5000), "line 1: '1:1.*' is no float"),
-        ("#" * (1 << 20) + "\nexperiments: {}", "too large; expected at most 1,048,576 bytes"),
-        (f"experiments: {{a: {'[' * 20}1{']' * 20}}}", "no valid YAML: nested too deep"),
-        ("[" * 50_000, "no valid YAML: nested too deep"),
-        ("{a: " * 2_000, "no valid YAML: nested too deep"),
-        ("- " * 5_000, "no valid YAML: nested too deep"),
+        ("experiments: {a: 'b}", "invalid YAML: line 1: found unexpected end of stream"),
+        ("defaults:\n  a: b: c", "invalid YAML: line 2: mapping values are not allowed here"),
+        ("\0", "invalid YAML"),
+        ("experiments: {a: {x: !!int y}}", "invalid YAML: invalid literal"),
+        ("experiments: {a: {? [1] : 2}}", "invalid YAML: line 1: found unhashable key"),
+        ("!!python/object/apply:os.getcwd []", "invalid YAML: line 1: could not determine a con"),
+        ("experiments: {a: *b}", "invalid YAML: line 1: found undefined alias 'b'"),
     ],
 )
-def test_what_is_no_params_file_is_told(path: Path, text: str, told: str) -> None:
+def test_a_malformed_file_is_refused_in_one_line(path: Path, text: str, message: str) -> None:
     path.write_text(text)
-    with pytest.raises(UserError, match=rf"(?s)^{path}: .*{told}") as raised:
+    with pytest.raises(UserError, match=rf"^{path}: .*{message}") as raised:
         read_params(path)
-    assert len(str(raised.value)) < 1000
+    assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml: not found"):
         read_params(tmp_path / "params.yaml")
     with pytest.raises(UserError, match="cannot be read"):
@@ -131,49 +148,16 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         read_params(tmp_path / "latin1")
 
 
-def bomb(levels: int, mapping: bool) -> str:
-    """Aliases of aliases: 9 to the power of `levels` values in a few hundred bytes."""
-    lines = ["a0: &a0 {x: 1}"]
-    for level in range(1, levels):
-        aliases = [f"*a{level - 1}"] * 9
-        items = [f"k{place}: {alias}" for place, alias in enumerate(aliases)]
-        body = "{" + ", ".join(items) + "}" if mapping else "[" + ", ".join(aliases) + "]"
-        lines.append(f"a{level}: &a{level} {body}")
-    last = f"*a{levels - 1}"
-    return "\n".join([*lines, f"defaults: {last}", f"experiments: {{a: {last}}}"])
-
-
-@pytest.mark.parametrize("mapping", [True, False])
-def test_a_bomb_of_aliases_is_refused_at_once(path: Path, mapping: bool) -> None:
-    path.write_text(bomb(40, mapping))
-    began = time.monotonic()
-    with pytest.raises(UserError, match=f"aliases stand for more than {MOST_VALUES} values"):
-        read_params(path)
-    assert time.monotonic() - began < 2
-
-
-def test_honest_aliases_may_stay(path: Path) -> None:
-    path.write_text("defaults: {a: &a {x: 1}, b: *a}\nexperiments: {e: {c: *a}}")
-    assert read_params(path) == {"e": {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1}}}
-
-
-@pytest.mark.parametrize("file", PARAMS, ids=lambda path: path.parent.name)
-def test_the_repositorys_own_files_are_read_as_yaml_alone_would(file: Path) -> None:
-    """But for floats without a point, which YAML 1.1 takes for text."""
-    assert read_yaml(file) == yaml.safe_load(file.read_text())
-
-
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=12,
 )
-trees = st.dictionaries(st.sampled_from("abc"), st.integers() | st.none(), max_size=3)
-for _ in range(2):
-    trees = st.dictionaries(st.sampled_from("abc"), trees | st.integers(), max_size=3)
+documents = st.dictionaries(st.sampled_from(["defaults", "experiments", "x"]), values)
 
 
-def read_or_refused(path: Path, text: str) -> None:
+@given(st.text() | (values | documents).map(lambda value: str(yaml.safe_dump(value))))
+def test_any_text_is_read_or_refused(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="replace")
     try:
         read = read_params(path)
@@ -183,21 +167,14 @@ def read_or_refused(path: Path, text: str) -> None:
         assert all(isinstance(overrides, dict) for overrides in read.values())
 
 
-@given(st.text() | values.map(lambda value: str(yaml.safe_dump(value))))
-def test_any_text_is_read_or_refused_in_words(path: Path, text: str) -> None:
-    read_or_refused(path, text)
-
-
-@given(st.dictionaries(st.sampled_from(["defaults", "experiments", "x"]), values))
-def test_any_document_is_read_or_refused_in_words(path: Path, document: Any) -> None:
-    read_or_refused(path, yaml.safe_dump(document))
+trees = st.dictionaries(st.sampled_from("abc"), st.integers() | st.none(), max_size=3)
+for _ in range(2):
+    trees = st.dictionaries(st.sampled_from("abc"), trees | st.integers(), max_size=3)
 
 
 @given(trees, trees)
 def test_merging(a: dict[str, Any], b: dict[str, Any]) -> None:
-    assert merge(a, {}) == a
-    assert merge({}, a) == a
-    assert merge(a, a) == a
+    assert merge(a, {}) == merge({}, a) == merge(a, a) == a
     before = repr((a, b))
     merged = merge(a, b)
     assert repr((a, b)) == before  # neither is changed

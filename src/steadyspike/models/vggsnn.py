@@ -13,7 +13,7 @@ from steadyspike.models.blocks import (
 )
 from steadyspike.snn.conv import AveragePool
 
-WIDTHS = (64, 128, "P", 256, 256, "P", 512, 512, "P", 512, 512)
+WIDTHS: tuple[int | Literal["P"], ...] = (64, 128, "P", 256, 256, "P", 512, 512, "P", 512, 512)
 HEAD_WIDTHS = (1024, 1024)
 HEAD_SCALE = 2.74  # of the hidden layers' spikes, as released
 HEAD_DROPOUT = 0.5
@@ -44,7 +44,7 @@ class VGGSNN(nn.Module):
         in_channels: int,
         num_classes: int,
         *,
-        widths: Sequence[int | str] = WIDTHS,
+        widths: Sequence[int | Literal["P"]] = WIDTHS,
         head: Literal["linear", "gesture"] = "linear",
         head_widths: Sequence[int] = HEAD_WIDTHS,
         **options: Any,
@@ -53,6 +53,8 @@ class VGGSNN(nn.Module):
         layers = Layers(**options)
         if head not in ("linear", "gesture"):
             raise ValueError(f"head must be 'linear' or 'gesture', not {head!r}")
+        if all(width == "P" for width in widths):
+            raise ValueError(f"widths must hold a convolution, not {list(widths)}")
         features: list[nn.Module] = []
         channels = in_channels
         sees: dict[str, Any] = {"frames": True}
@@ -65,7 +67,7 @@ class VGGSNN(nn.Module):
                 features.append(layers.spiking_conv(channels, width, 3, **sees))
                 channels, sees = width, {"levels": layers.levels}
             else:
-                raise ValueError(f"a width must be a positive integer or 'P', not {width!r}")
+                raise ValueError(f"widths must be positive integers or 'P', not {width!r}")
         self.features = nn.Sequential(*features)
         hidden = []
         for width in head_widths if head == "gesture" else ():

@@ -151,6 +151,8 @@ class OSR(StepNorm):
         if not fallback_ratio > 0:
             raise ValueError(f"fallback_ratio must be positive, not {fallback_ratio}")
         super().__init__(num_features, eps, momentum)
+        if not fallback_ratio > 0:
+            raise ValueError(f"fallback_ratio must be positive, not {fallback_ratio}")
         self.fallback_ratio = fallback_ratio
         self.register_buffer("fallbacks", torch.zeros((), dtype=torch.int64))
 

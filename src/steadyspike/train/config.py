@@ -1,84 +1,140 @@
 """params.yaml -> a checked Experiment."""
 
+import collections.abc
 import difflib
 import hashlib
+import inspect
 import json
 import reprlib
+from dataclasses import fields
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from torch import nn
 
+from steadyspike import data
+from steadyspike.data.augmentation import AUGMENTATIONS
+from steadyspike.data.event_augmentation import EVENT_AUGMENTATIONS
 from steadyspike.errors import UserError
+from steadyspike.models import MODELS
+from steadyspike.models.blocks import Layers
 from steadyspike.train.params import read_params
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-#: Keys that a resumed run may change: they move work about, never the trajectory.
+#: Keys that a resumed run may change, since the results do not depend on them.
 RESUMABLE_CHANGES = frozenset({"device", "training.chunk", "training.cuda_graph"})
+#: Arguments of a network that the data set decides; ResNet-19 alone has an image size.
+_OF_THE_DATA = {"in_channels", "num_classes", "image_size"}
 
 
-class _Checked(BaseModel):
-    """Unknown keys, wrong types and impossible values are refused; nothing changes afterwards."""
+class _Section(BaseModel):
+    """Refuses unknown keys and wrong types; immutable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class DatasetOptions(_Checked):
-    """What is learned."""
+class DatasetOptions(_Section):
+    """The data set and its augmentation."""
 
     name: str
-    augmentation: Literal[
-        "none", "flip", "crop_flip", "crop_cutout_flip", "shrink", "crop_turn", "crop_flip_move"
-    ]
+    augmentation: str
+
+    @field_validator("name")
+    @classmethod
+    def _known_name(cls, name: str) -> str:
+        return _one_of("dataset.name", name, data.NAMES)
+
+    @field_validator("augmentation")
+    @classmethod
+    def _known_augmentation(cls, name: str) -> str:
+        return _one_of("dataset.augmentation", name, {**AUGMENTATIONS, **EVENT_AUGMENTATIONS})
 
 
-class _ModelOptions(_Checked):
-    """What all networks have; the names are those of their classes' arguments."""
-
-    norm: Literal["osr", "per_step", "linear", "batch"]
-    stabilize_threshold: bool
-    online: bool
-    reset: Literal["subtract", "zero"]
-    tau: Annotated[float, Field(ge=1)]
-    v_threshold: Annotated[Finite, Field(gt=0)]
-    surrogate_slope: Annotated[Finite, Field(gt=0)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    inference_threshold: Literal["live", "fixed"]
-    fallback_ratio: Annotated[float, Field(gt=0)]
+def _one_of(key: str, name: str, known: collections.abc.Iterable[str]) -> str:
+    if name not in known:
+        raise ValueError(f"{key}: expected one of {', '.join(known)}, got {name!r}")
+    return name
 
 
-# A key that is left out below takes the class's own value, which is the paper's.
-class VGGSNNOptions(_ModelOptions):
-    name: Literal["vggsnn"]
-    widths: Annotated[list[Positive | Literal["P"]], Field(min_length=1)] | None = None
-    head: Literal["linear", "gesture"] | None = None
-    head_widths: Annotated[list[Positive], Field(min_length=1)] | None = None
+class ModelOptions(_Section):
+    """The network and its options; a subclass for each network has them as fields.
+
+    The options shared by all networks have the defaults of `Layers`; a network's own are None
+    where they are left to its class.
+    """
+
+    name: str
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, option: str) -> Any: ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments for `steadyspike.models.build`."""
+        return self.model_dump(exclude={"name"}, exclude_none=True)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "ModelOptions":
+        # The classes know which values are possible; a network's own options are checked when it
+        # is built.
+        layers = Layers(**{field.name: getattr(self, field.name) for field in fields(Layers)})
+        try:
+            layers.make_neuron()
+            layers.make_norm(1)
+        except ValueError as error:
+            raise ValueError(f"model.{error}") from None
+        return self
 
 
-class ResNet19Options(_ModelOptions):
-    name: Literal["resnet19"]
-    widths: Annotated[list[Positive], Field(min_length=1)] | None = None
-    blocks: Annotated[list[Positive], Field(min_length=1)] | None = None
-    hidden_width: Positive | None = None
-    update_head_norm: bool | None = None
+def _options_of(name: str, network: type[nn.Module]) -> type[ModelOptions]:
+    """The options of a network, read from its class and from `Layers`."""
+    options: dict[str, Any] = {"name": (Literal[name], ...)}
+    for field in fields(Layers):
+        options[field.name] = (field.type, field.default)
+    for parameter in inspect.signature(network).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _OF_THE_DATA:
+            options[parameter.name] = (_checked_type(parameter.annotation) | None, None)
+    return create_model(f"{network.__name__}Options", __base__=ModelOptions, **options)
 
 
-class ResNet34Options(_ModelOptions):
-    name: Literal["sew_resnet34", "nf_resnet34"]
-    widths: Annotated[list[Positive], Field(min_length=1)] | None = None
-    blocks: Annotated[list[Positive], Field(min_length=1)] | None = None
+def _checked_type(annotation: Any) -> Any:
+    """An argument's type as YAML gives it: a Sequence is a list, and an int is a count."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is int:
+        return Positive
+    if origin is collections.abc.Sequence:
+        return Annotated[list[_checked_type(arguments[0])], Field(min_length=1)]  # type: ignore[misc]
+    if origin in (Union, UnionType):
+        return reduce(or_, map(_checked_type, arguments))
+    return annotation
 
 
-ModelOptions = Annotated[
-    VGGSNNOptions | ResNet19Options | ResNet34Options, Field(discriminator="name")
-]
+NETWORKS = {name: _options_of(name, network) for name, network in MODELS.items()}
+
+if TYPE_CHECKING:
+    AnyModelOptions = ModelOptions
+else:
+    AnyModelOptions = Annotated[reduce(or_, NETWORKS.values()), Field(discriminator="name")]
 
 
-class TrainingOptions(_Checked):
-    """How it is learned."""
+class TrainingOptions(_Section):
+    """The optimization."""
 
     epochs: Positive
     batch: Positive
@@ -90,25 +146,25 @@ class TrainingOptions(_Checked):
     mse_weight: Fraction
     # tf32 is float32 whose products a GPU may round to 10 bits; bfloat16 is autocast.
     precision: Literal["float32", "tf32", "bfloat16", "float64"]
-    # A batch's GPU work recorded once and launched as a whole: for batches too small for a GPU.
+    # Record the GPU work of a batch once and launch it as a whole: for batches too small for a GPU.
     cuda_graph: bool = False
 
 
-class EvaluationOptions(_Checked):
-    """How it is measured: OTS looks at the whole batch, so the batch is part of the result."""
+class EvaluationOptions(_Section):
+    """The evaluation. OTS takes statistics over the batch, so the batch size affects the result."""
 
     batch: Positive
-    steps: Positive  # of event clips training may leave some out
+    steps: Positive  # event clips may be evaluated with more steps than they are trained with
 
 
-class Experiment(_Checked):
+class Experiment(_Section):
     """Everything that decides a run."""
 
     name: str
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
     device: Literal["cpu", "cuda"]
     dataset: DatasetOptions
-    model: ModelOptions
+    model: AnyModelOptions
     training: TrainingOptions
     evaluation: EvaluationOptions
 
@@ -130,8 +186,6 @@ class Experiment(_Checked):
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: each once, got {self.seeds}")
-        if isinstance(self.model, VGGSNNOptions) and set(self.model.widths or ()) == {"P"}:
-            raise ValueError("model.widths: at least one convolution, got only 'P'")
         return self
 
     @property
@@ -141,15 +195,15 @@ class Experiment(_Checked):
 
     @property
     def seed(self) -> int:
-        """Of the first run."""
+        """The first seed."""
         return self.seeds[0]
 
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides the trajectory."""
+        """SHA-256 of all that decides the result."""
         return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()
 
     def decisive(self) -> dict[str, Any]:
-        """The dotted keys and values that decide the trajectory."""
+        """The dotted keys and values that decide the result."""
         return {
             key: value
             for key, value in _flatten(self.model_dump(mode="json")).items()
@@ -187,13 +241,14 @@ def _check(path: Path, name: str, values: dict[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate({"name": name, **values})
     except ValidationError as error:
-        told = "; ".join(dict.fromkeys(_tell(problem) for problem in error.errors()))
-        raise UserError(f"{path}: experiments.{name}: {told}") from None
+        problems = "; ".join(dict.fromkeys(_describe(problem) for problem in error.errors()))
+        raise UserError(f"{path}: experiments.{name}: {problems}") from None
 
 
-def _tell(problem: Any) -> str:
-    # The name of the network stands in the location where the network's options were chosen by it.
-    location = [part for part in problem["loc"] if part not in _NETWORKS]
+def _describe(problem: Any) -> str:
+    """One of pydantic's errors as ``key: what was expected``."""
+    # Below `model` pydantic adds the network's name, which chose the options.
+    location = [part for part in problem["loc"] if part not in NETWORKS]
     key = ".".join(str(part) for part in location)
     value = problem["input"]
     match problem["type"]:
@@ -204,7 +259,7 @@ def _tell(problem: Any) -> str:
         case "value_error":
             return str(problem["ctx"]["error"])
         case "union_tag_invalid":
-            return f"{key}.name: expected one of: {', '.join(_NETWORKS)}, got {value['name']!r}"
+            return f"{key}.name: expected one of: {', '.join(NETWORKS)}, got {value['name']!r}"
         case "union_tag_not_found":
             return f"{key}.name: missing, in the defaults too"
         case _:
@@ -212,20 +267,13 @@ def _tell(problem: Any) -> str:
             return f"{key}: {problem['msg'].replace('Input should', 'should', 1)}, got {shown}"
 
 
-_NETWORKS: dict[str, type[_ModelOptions]] = {
-    name: options
-    for options in (VGGSNNOptions, ResNet19Options, ResNet34Options)
-    for name in get_args(options.model_fields["name"].annotation)
-}
-
-
 def _suggestion(location: tuple[str, ...]) -> str:
-    model: Any = Experiment
+    section: Any = Experiment
     for part in location[:-1]:
-        if part in _NETWORKS:
-            model = _NETWORKS[part]
+        if part in NETWORKS:
+            section = NETWORKS[part]
         elif part != "model":
-            model = model.model_fields[part].annotation
-    known = [field for field in model.model_fields if field != "name" or model is not Experiment]
+            section = section.model_fields[part].annotation
+    known = [key for key in section.model_fields if key != "name" or section is not Experiment]
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f" (did you mean {close[0]}?)" if close else f", expected one of: {', '.join(known)}"

@@ -23,12 +23,12 @@ def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:
     """The network of an experiment with its initial weights, on the experiment's device.
 
     Raises:
-        UserError: this machine has no such device, or the network no room in the images.
+        UserError: this machine has no such device, the options contradict each other, or the
+            images are too small for the network.
     """
     check_device(experiment)
     torch.manual_seed(derive_seed(experiment.seed, "init"))
-    name = experiment.model.name
-    options = experiment.model.model_dump(exclude={"name"}, exclude_none=True)
+    options = experiment.model.options
     channels, height, width = frame_shape(dataset)
     poolings = options.get("widths", []).count("P")
     if min(height, width) >> poolings == 0:
@@ -36,13 +36,21 @@ def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:
             f"{experiment.name}: model.widths: at most {min(height, width).bit_length() - 1} 'P' "
             f"for images of {height}x{width}, got {poolings}"
         )
-    if "image_size" in option_names(name):
+    if "image_size" in option_names(experiment.model.name):
         options["image_size"] = height
-    model = build(name, in_channels=channels, num_classes=dataset.num_classes, **options)
+    try:
+        model = build(
+            experiment.model.name,
+            in_channels=channels,
+            num_classes=dataset.num_classes,
+            **options,
+        )
+    except ValueError as error:
+        raise UserError(f"{experiment.name}: model.{error}") from None
     precision = experiment.training.precision
     if precision == "float64":
         model.double()
-    # A choice of the experiment's, never of the framework's default.
+    # Set explicitly: the experiment decides, not torch's defaults.
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     # Channels last: convolutions need no reordering of their inputs.
