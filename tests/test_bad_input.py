@@ -176,7 +176,7 @@ MISTAKES = {
     "no weights": Mistake(
         lambda root: (root / MODEL).unlink(),
         EVALUATE,
-        r"model\.safetensors: not found: train it first, `steadyspike train tiny`",
+        r"model\.safetensors: not found: train it with `steadyspike train tiny`",
     ),
     "truncated weights": Mistake(
         cut(MODEL, 100), EVALUATE, r"runs/tiny/model\.safetensors: no whole safetensors file"
@@ -184,8 +184,8 @@ MISTAKES = {
     "weights of another experiment": Mistake(
         params("- 2\n", "- 3\n"),
         EVALUATE,
-        r"runs/tiny/digests\.json: fingerprint: trained with other parameters \(.*"
-        r"train it again, `steadyspike train tiny`",
+        r"runs/tiny/digests\.json: fingerprint: trained with other parameters than tiny.*"
+        r"train it with `steadyspike train tiny`",
     ),
     "weights of another network": Mistake(
         params("- 2\n", "- 3\n"),

@@ -96,7 +96,7 @@ class Layers:
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A convolution with bias, padded so that stride 1 keeps H and W (``kernel`` is odd)."""
     if not isinstance(outputs, int) or isinstance(outputs, bool) or outputs < 1:
-        raise ValueError(f"widths must be positive integers, not {outputs!r}")
+        raise ValueError(f"widths must each be a positive integer, not {outputs!r}")
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
 
 

@@ -67,7 +67,7 @@ class VGGSNN(nn.Module):
                 features.append(layers.spiking_conv(channels, width, 3, **sees))
                 channels, sees = width, {"levels": layers.levels}
             else:
-                raise ValueError(f"widths must be positive integers or 'P', not {width!r}")
+                raise ValueError(f"widths must each be a positive integer or 'P', not {width!r}")
         self.features = nn.Sequential(*features)
         hidden = []
         for width in head_widths if head == "gesture" else ():
