@@ -290,6 +290,7 @@ def test_data_sets_lie_where_training_reads_them(monkeypatch: pytest.MonkeyPatch
 # The command
 
 
+@pytest.mark.slow
 def test_a_project_that_can_be_trained_and_one_that_cannot(tmp_path: Path) -> None:
     write_data(tmp_path)
     write_params(tmp_path, {"a": {}})

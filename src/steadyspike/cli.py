@@ -220,21 +220,15 @@ def _add_runs(subcommand: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-_positive.__name__ = "positive integer"  # for argparse's message
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def _duration(text: str) -> float:
+    """Seconds of a time such as 1h30m."""
     parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     if not text or parts is None:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"expected a time as 50m, 1h30m or 90s, got {text!r}")
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())
     return float((hours * 60 + minutes) * 60 + seconds)
-
-
-_duration.__name__ = "time such as 50m, 1h30m or 90s"  # for argparse's message

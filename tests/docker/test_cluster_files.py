@@ -79,6 +79,7 @@ def test_the_pods_hold_no_privilege_and_have_time_for_a_checkpoint() -> None:
         assert {mount["name"] for mount in container["volumeMounts"]} <= mounted.keys()
 
 
+@pytest.mark.slow
 def test_the_volume_is_filled_once(tmp_path: Path) -> None:
     """Pod 0 copies the image's checkout and the data into it; the others wait."""
     image, volume = tmp_path / "image", tmp_path / "volume"
@@ -245,6 +246,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_two_nodes_of_slurm_train_together(two_nodes: Path) -> None:
     told = json.loads((two_nodes / "runs/tiny/environment.json").read_text())
     assert told["processes"] == 2
@@ -262,6 +264,7 @@ def processes(pid: int) -> list[int]:
     return [pid, *(below for child in children for below in processes(child))]
 
 
+@pytest.mark.slow
 def test_training_continues_after_the_first_pod_was_lost(tmp_path: Path, two_nodes: Path) -> None:
     """All pods are restarted; the result is that of the undisturbed nodes of Slurm."""
     make_project(tmp_path)
