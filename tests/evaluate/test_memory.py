@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -5,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike import kernels
-from steadyspike.evaluate.memory import KeptBytes, kept_for_backward
+from steadyspike.evaluate.memory import KeptBytes, kept_for_backward, measure_memory
+from steadyspike.evaluate.metrics import read_memory
 from steadyspike.models import VGGSNN
+from tiny import tiny_dataset, tiny_experiment
 
 FLOAT, INTEGER = 4, 8  # bytes of float32 and int64
 
@@ -128,6 +131,17 @@ def test_through_time_it_is_linear_in_t() -> None:
         assert count == by_steps[2] + (steps - 2) * slope
     online = kept(30, 1)
     assert by_steps[30] > 20 * online
+
+
+def test_memory_csv_has_both_methods_and_every_t(tmp_path: Path) -> None:
+    bptt = {"model.norm": "batch", "model.online": False, "model.stabilize_threshold": False}
+    path = tmp_path / "memory.csv"
+    measure_memory(tiny_experiment(), tiny_experiment(**bptt), tiny_dataset(), path)
+    rows = read_memory(path)
+    kept = {(row.method, row.steps): row.bytes for row in rows}
+    assert len(rows) == len(kept) == 18
+    assert len({row.bytes for row in rows if row.method == "online"}) == 1
+    assert kept["bptt", 30] > 10 * kept["online", 30]
 
 
 def test_parameters_are_not_counted_and_images_are_once() -> None:

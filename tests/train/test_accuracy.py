@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -7,17 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from steadyspike.data import Dataset
-from steadyspike.errors import UserError
-from steadyspike.evaluate.memory import measure_memory
-from steadyspike.evaluate.run import evaluate_run, measure_weights
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.sequence import sequence
 from steadyspike.train.accuracy import Presentation, evaluate, presentations
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
-from steadyspike.train.run import train_run
 from steadyspike.train.trainer import Trainer
-from tiny import read_json, tiny_dataset, tiny_experiment
+from tiny import tiny_dataset, tiny_experiment
 
 
 @pytest.fixture(scope="module")
@@ -125,134 +120,3 @@ def test_it_is_evaluated_as_the_experiment_says() -> None:
         }
     )
     assert Presentation.of(experiment) == Presentation(batch=7, steps=3, chunk=3, mse_weight=0.5)
-
-
-# A run's folder
-
-
-@pytest.fixture(scope="module")
-def run(experiment: Experiment, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    train_run(experiment, dataset, folder)
-    evaluate_run(experiment, dataset, folder)
-    return folder
-
-
-def test_metrics_agree_with_the_history(run: Path, experiment: Experiment) -> None:
-    metrics = read_json(run / "metrics.json")
-    header, *rows = (run / "history.csv").read_text().splitlines()
-    history = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
-    accuracies = [float(row["test_accuracy"]) for row in history]
-    assert metrics["experiment"] == "tiny"
-    assert metrics["accuracy"]["last"] == pytest.approx(accuracies[-1], abs=1e-3)
-    assert metrics["accuracy"]["best"] == pytest.approx(max(accuracies), abs=1e-3)
-    assert metrics["accuracy"]["best_epoch"] == accuracies.index(max(accuracies)) + 1
-    assert metrics["loss"]["train"] == float(history[-1]["train_loss"])
-    assert metrics["loss"]["test"] == pytest.approx(float(history[-1]["test_loss"]), rel=1e-5)
-    assert metrics["osr_fallbacks"] == sum(int(row["osr_fallbacks"]) for row in history)
-    # 4 filters of 3x3 and a bias, 4 of 4x3x3, two norms, a linear layer of 4 to 10
-    assert metrics["parameters"] == (4 * 9 + 4) + (4 * 36 + 4) + 2 * 8 + (40 + 10)
-    assert set(metrics["inference"]) == {"live", "fixed", "batch_1"}
-    assert metrics["inference"]["live"] == metrics["accuracy"]["last"]
-
-
-def test_measuring_again_gives_the_same_bytes(
-    run: Path, experiment: Experiment, dataset: Dataset
-) -> None:
-    files = [run / "metrics.json", run / "layers.json"]
-    before = [file.read_bytes() for file in files]
-    evaluate_run(experiment, dataset, run)
-    assert [file.read_bytes() for file in files] == before
-
-
-def test_weights_measured_otherwise(run: Path, experiment: Experiment, dataset: Dataset) -> None:
-    inference = read_json(run / "metrics.json")["inference"]
-    weights = run / "model.safetensors"
-
-    def accuracy(threshold: str | None, batch: int | None) -> float:
-        score = measure_weights(experiment, dataset, weights, threshold, batch)  # type: ignore[arg-type]
-        return round(score.accuracy, 4)
-
-    assert accuracy(None, None) == accuracy("live", 10) == inference["live"]
-    assert accuracy("fixed", None) == accuracy("fixed", 1) == inference["fixed"]
-    assert accuracy(None, 1) == inference["batch_1"]
-
-
-def test_thresholds_of_a_network_that_has_none(dataset: Dataset, tmp_path: Path) -> None:
-    experiment = tiny_experiment(**{"model.stabilize_threshold": False, "training.epochs": 1})
-    train_run(experiment, dataset, tmp_path)
-    with pytest.raises(UserError, match=r"tiny: --threshold fixed: .*stabilize_threshold"):
-        measure_weights(experiment, dataset, tmp_path / "model.safetensors", "fixed", None)
-    evaluate_run(experiment, dataset, tmp_path)
-    assert set(read_json(tmp_path / "metrics.json")["inference"]) == {"live"}
-
-
-def test_several_seeds_are_measured_each(dataset: Dataset, tmp_path: Path) -> None:
-    experiment = tiny_experiment(seeds=[3, 5], **{"training.epochs": 1})
-    train_run(experiment, dataset, tmp_path)
-    evaluate_run(experiment, dataset, tmp_path)
-    metrics = read_json(tmp_path / "metrics.json")
-    assert list(metrics["seeds"]) == ["3", "5"]
-    assert metrics["seeds"]["3"] == metrics["accuracy"]
-    for seed, place in (("3", tmp_path), ("5", tmp_path / "seeds" / "5")):
-        score = measure_weights(experiment, dataset, place / "model.safetensors", None, None)
-        assert metrics["seeds"][seed]["last"] == round(score.accuracy, 4)
-
-
-@pytest.mark.parametrize(
-    ("damage", "told"),
-    [
-        (lambda folder: (folder / "history.csv").unlink(), r"history\.csv: not found: train it"),
-        (lambda folder: (folder / "model.safetensors").unlink(), r"safetensors: not found: train"),
-        (
-            lambda folder: (folder / "model.safetensors").write_bytes(
-                (folder / "model.safetensors").read_bytes()[:-1]
-            ),
-            r"model\.safetensors: no whole safetensors file",
-        ),
-        (
-            lambda folder: (folder / "model.safetensors").write_bytes(b""),
-            r"model\.safetensors: no whole safetensors file",
-        ),
-    ],
-)
-def test_a_damaged_run_is_told(
-    run: Path, experiment: Experiment, dataset: Dataset, tmp_path: Path, damage: object, told: str
-) -> None:
-    for name in ("digests.json", "history.csv", "model.safetensors"):
-        (tmp_path / name).write_bytes((run / name).read_bytes())
-    damage(tmp_path)  # type: ignore[operator]
-    with pytest.raises(UserError, match=told):
-        evaluate_run(experiment, dataset, tmp_path)
-    assert not (tmp_path / "metrics.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("dotted", "told"),
-    [
-        ({"model.widths": [5, "P", 4]}, r"features\.0\.conv\.bias is \(4,\), expected \(5,\)"),
-        ({"model.widths": [4, 4]}, r"features\.1\..* is missing"),
-        ({"model.stabilize_threshold": False}, r"neuron\.running_threshold is unknown"),
-    ],
-)
-def test_weights_of_another_network_are_told(
-    run: Path, dataset: Dataset, dotted: dict[str, object], told: str
-) -> None:
-    with pytest.raises(UserError, match=rf"safetensors: weights of another network: .*{told}"):
-        measure_weights(tiny_experiment(**dotted), dataset, run / "model.safetensors", None, None)
-
-
-def test_the_memory_table(experiment: Experiment, dataset: Dataset, tmp_path: Path) -> None:
-    bptt = tiny_experiment(
-        **{"model.norm": "batch", "model.online": False, "model.stabilize_threshold": False}
-    )
-    path = tmp_path / "memory.csv"
-    measure_memory(experiment, bptt, dataset, path)
-    header, *rows = path.read_text().splitlines()
-    assert header == "method,steps,bytes"
-    cells = [row.split(",") for row in rows]
-    kept = {(method, int(steps)): int(count) for method, steps, count in cells}
-    assert len(rows) == len(kept) == 18
-    online = {count for (method, _), count in kept.items() if method == "online"}
-    assert len(online) == 1
-    assert kept["bptt", 30] > 10 * kept["online", 30]

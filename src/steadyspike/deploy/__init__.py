@@ -1,4 +1,4 @@
-"""Released checkpoints in, folded networks out."""
+"""Released checkpoints in."""
 
 from steadyspike.deploy.convert import import_released
 from steadyspike.deploy.released import load_released

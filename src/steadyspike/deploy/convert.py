@@ -1,4 +1,4 @@
-"""`steadyspike import-released`: a released checkpoint becomes a weights file of ours."""
+"""`steadyspike import-released`: convert a released checkpoint to a weights file of ours."""
 
 import math
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from steadyspike.deploy.released import check_released, load_released, released_shapes
+from steadyspike.deploy.released import assign, check, read_released
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 from steadyspike.models import build
 
-# Of each network the released names of its first and last weights, which tell its shape.
-_ENDS = {
+# The first and the last weight of each network, by their released names.
+_FIRST_AND_LAST = {
     "vggsnn": ("features.0.synapse.weight", "classifier.0.weight"),
     "resnet19": ("conv1.weight", "fc2.weight"),
     "sew_resnet34": ("convNeuron1.synapse.weight", "fc.weight"),
@@ -25,43 +25,42 @@ _ENDS = {
 def import_released(checkpoint: Path, name: str, out: Path) -> nn.Module:
     """Write the weights of a released checkpoint of the network ``name`` as safetensors.
 
-    Channels, classes, the head and the size of the images are read off the checkpoint.
+    Channels, classes, the head and the image size are inferred from the shapes in the checkpoint.
 
     Raises:
-        UserError: the file cannot be read, or a key is missing, extra or misshaped; nothing is
-            written.
+        UserError: the file cannot be read, or a key is missing, unknown or of another shape;
+            nothing is written.
     """
-    shapes = released_shapes(checkpoint)
-    options = _options(checkpoint, name, shapes)
-    # Without memory first: odd shapes may ask for more of it than the file has bytes.
+    net = read_released(checkpoint)
+    options = _options(checkpoint, name, net)
+    # First without allocating anything: inferred sizes may exceed what the file holds.
     with torch.device("meta"):
-        check_released(checkpoint, build(name, **options))
+        check(checkpoint, net, build(name, **options))
     model = build(name, **options)
-    load_released(checkpoint, model)
+    assign(checkpoint, net, model)
     state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     write_atomically(out, safetensors.torch.save(state))
     return model
 
 
-def _options(path: Path, name: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    first, last = _ENDS[name]
+def _options(path: Path, name: str, net: dict[str, Any]) -> dict[str, Any]:
+    """The options that build a network of the checkpoint's shapes."""
+
+    def shape(key: str) -> tuple[int, ...]:
+        tensor = net.get(key)
+        if not isinstance(tensor, Tensor) or tensor.dim() < 2 or 0 in tensor.shape:
+            raise UserError(f"{path}: not a checkpoint of {name}: {key} is missing or misshaped")
+        return tuple(tensor.shape)
+
+    first, last = _FIRST_AND_LAST[name]
     options: dict[str, Any] = {"norm": "osr", "stabilize_threshold": True}
-    if name == "vggsnn" and "classifier.6.weight" in shapes:
+    if name == "vggsnn" and "classifier.6.weight" in net:
         last = "classifier.6.weight"
-        hidden = (f"classifier.{place}.synapse.weight" for place in (0, 3))
         options["head"] = "gesture"
-        options["head_widths"] = [_shape(path, name, shapes, key)[0] for key in hidden]
-    options["in_channels"] = _shape(path, name, shapes, first)[1]
-    options["num_classes"] = _shape(path, name, shapes, last)[0]
+        options["head_widths"] = [shape(f"classifier.{n}.synapse.weight")[0] for n in (0, 3)]
+    options["in_channels"] = shape(first)[1]
+    options["num_classes"] = shape(last)[0]
     if name == "resnet19":
-        # The first linear layer sees what two strides and a pooling, 8 in all, leave of an image.
-        pixels = _shape(path, name, shapes, "fc1.0.weight")[1] / 512
-        options["image_size"] = 8 * math.isqrt(int(pixels))
+        # The inputs of the first linear layer: 512 channels of images 8 times smaller
+        options["image_size"] = 8 * math.isqrt(shape("fc1.0.weight")[1] // 512)
     return options
-
-
-def _shape(path: Path, name: str, shapes: dict[str, tuple[int, ...]], key: str) -> tuple[int, ...]:
-    shape = shapes.get(key, ())
-    if len(shape) < 2 or 0 in shape:
-        raise UserError(f"{path}: not a checkpoint of {name}: {key} is missing or misshaped")
-    return shape

@@ -1,0 +1,172 @@
+"""Files of a measured run: what is written is read back, and damaged files are refused."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steadyspike.errors import UserError
+from steadyspike.evaluate import metrics
+from tiny import change_json, environment, one_line
+
+ACCURACY = metrics.Accuracy(last=71.25, best=72.0, best_epoch=3)
+METRICS = metrics.Metrics(
+    experiment="osr",
+    parameters=1000,
+    accuracy=ACCURACY,
+    loss=metrics.Loss(train=0.31, test=0.92),
+    firing_rate=metrics.FiringRate(gross=0.15, per_step=[0.1, 0.2]),
+    operations=metrics.Operations(
+        synaptic_operations=5e6,
+        multiply_accumulates=1e6,
+        energy_nanojoule=9100.0,
+        dense_multiply_accumulates=8e6,
+    ),
+    inference=metrics.Inference(live=71.25),
+    osr_fallbacks=0,
+    evaluation=metrics.Evaluation(batch=100, steps=2, threshold="constant"),
+)
+LAYER = metrics.Layer(
+    name="features.0.neuron",
+    firing_rate=[0.1, 0.2],
+    counts=[[1, 2, 3], [3, 4, 5]],
+    below=[0, 1],
+    above=[2, 3],
+    mean=[0.1, 0.2],
+    std=[0.5, 0.6],
+    threshold=[1.0, 1.0],
+)
+LAYERS = metrics.Layers(bins=metrics.Bins(low=-1.0, high=1.0, count=3), layers=[LAYER, LAYER])
+MEMORY = [
+    metrics.Memory(method="online", steps=2, bytes=1_894_572),
+    metrics.Memory(method="bptt", steps=30, bytes=2**40),
+]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    for values in (METRICS, METRICS.model_copy(update={"seeds": {"0": ACCURACY, "1": ACCURACY}})):
+        metrics.write_metrics(path, values)
+        assert metrics.read_metrics(path) == values
+    metrics.write_layers(path, LAYERS)
+    assert metrics.read_layers(path) == LAYERS
+    metrics.write_memory(path, MEMORY)
+    assert metrics.read_memory(path) == MEMORY
+
+
+def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    metrics.write_metrics(path, METRICS)
+    content = json.loads(path.read_text())
+    assert "seeds" not in content
+    assert content["inference"] == {"live": 71.25}
+
+
+def test_reading_needs_no_torch() -> None:
+    program = "import sys; import steadyspike.evaluate.metrics; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], env=environment(), check=True)
+
+
+# Refused
+
+
+def refused(read: Callable[[Path], object], path: Path, *words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert one_line(caught.value, *words).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda m: m.pop("accuracy"), "accuracy"),
+        (lambda m: m["accuracy"].pop("last"), "accuracy.last"),
+        (lambda m: m["accuracy"].update(last="71"), "accuracy.last"),
+        (lambda m: m["accuracy"].update(last=120.0), "accuracy.last"),
+        (lambda m: m["loss"].update(test=None), "loss.test"),
+        (lambda m: m["loss"].update(test=float("nan")), "loss.test"),
+        (lambda m: m["firing_rate"].update(gross=14.75), "firing_rate.gross"),
+        (lambda m: m["firing_rate"].update(per_step=[0.1, "x"]), "firing_rate.per_step.1"),
+        (lambda m: m["firing_rate"].update(per_step=[]), "firing_rate.per_step"),
+        (lambda m: m["operations"].update(energy_nanojoule=-1.0), "operations.energy_nanojoule"),
+        (lambda m: m.update(osr_fallbacks=1.5), "osr_fallbacks"),
+        (lambda m: m.update(parameters=True), "parameters"),
+        (lambda m: m.update(experiment="a\x1b[0m"), "experiment"),
+        (lambda m: m.update(seeds={"0": {"last": 1.0}}), "seeds.0.best"),
+        (lambda m: m.pop("evaluation"), "evaluation"),
+        (lambda m: m["evaluation"].update(threshold="soft"), "evaluation.threshold"),
+        (lambda m: m["evaluation"].update(batch=0), "evaluation.batch"),
+    ],
+)
+def test_malformed_metrics(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], key: str
+) -> None:
+    path = tmp_path / "metrics.json"
+    metrics.write_metrics(path, METRICS)
+    change_json(path, change)
+    refused(metrics.read_metrics, path, f": {key}: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda m: m["bins"].pop("low"), "bins.low"),
+        (lambda m: m["bins"].update(low=3.0), "bins.low"),
+        (lambda m: m["layers"][1]["counts"].pop(), "layers.1.counts"),
+        (lambda m: m["layers"][1]["counts"][1].pop(), "layers.1.counts"),
+        (lambda m: m["layers"][1]["threshold"].append(1.0), "layers.1.threshold"),
+        (lambda m: m["layers"][0].update(firing_rate=[0.1]), "layers.0.firing_rate"),
+        (lambda m: m["layers"][0].update(name="\x1b[0m"), "layers.0.name"),
+        (lambda m: m["layers"][0].update(counts=[]), "layers.0.counts"),
+        (lambda m: m.update(layers=[]), "layers"),
+    ],
+)
+def test_malformed_layers(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], key: str
+) -> None:
+    path = tmp_path / "layers.json"
+    metrics.write_layers(path, LAYERS)
+    change_json(path, change)
+    refused(metrics.read_layers, path, f": {key}: ")
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"", b"[]", b"3", b"[" * 100_000, b"\xff", b'{"loss": ' + b"9" * 10_000]
+)
+def test_what_is_no_json_object(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_bytes(content)
+    refused(metrics.read_metrics, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"method,steps\nonline,2\n", "bytes: expected a column of this name"),
+        (b"method,steps,bytes\nonline,two,1\n", "line 2, steps: "),
+        (b"method,steps,bytes\nonline,2,1\nguess,4,1\n", "line 3, method: "),
+        (b"method,steps,bytes\nonline,2\n", "line 2, bytes: "),
+        (b"method,steps,bytes\nonline,2,%s\n" % (b"9" * 70), "line 2, bytes: "),
+        (b"method,steps,bytes\n", "at least one row"),
+        (b"", "expected a column of this name"),
+        (b"\xff\xfe", "not a CSV file"),
+        (b"method,steps,bytes\n" + b"9" * 200_000, "not a CSV file"),
+    ],
+)
+def test_malformed_memory(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "memory.csv"
+    path.write_bytes(content)
+    refused(metrics.read_memory, path, words)
+
+
+@pytest.mark.parametrize("read", [metrics.read_metrics, metrics.read_layers, metrics.read_memory])
+def test_missing_too_large_or_a_folder(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    refused(read, tmp_path / "none", "not found")
+    refused(read, tmp_path, "cannot be read: Is a directory")
+    path = tmp_path / "large"
+    path.write_bytes(b" " * (metrics.LARGEST + 1))
+    refused(read, path, "too large")

@@ -1,0 +1,249 @@
+"""`steadyspike evaluate`: what it measures of a finished run, and the runs it refuses."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from torch import nn
+
+from steadyspike.data import Dataset
+from steadyspike.errors import UserError
+from steadyspike.evaluate import run as run_module
+from steadyspike.evaluate.metrics import read_layers, read_metrics
+from steadyspike.evaluate.run import evaluate_run, measure_weights
+from steadyspike.snn.neuron import LIF
+from steadyspike.train.accuracy import Presentation, Score, evaluate
+from steadyspike.train.config import Experiment
+from steadyspike.train.history import read_history
+from steadyspike.train.run import train_run
+from tiny import change_json, one_line, tiny_dataset, tiny_experiment
+
+SEEDS = {"seeds": [3, 5]}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return tiny_dataset()
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return tiny_experiment(**SEEDS)
+
+
+@pytest.fixture(scope="module")
+def measured(
+    experiment: Experiment, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Trained and evaluated: the first seed in the folder itself, the other below it."""
+    folder = tmp_path_factory.mktemp("run")
+    train_run(experiment, dataset, folder)
+    evaluate_run(experiment, dataset, folder)
+    return folder
+
+
+@pytest.fixture
+def trained(measured: Path, tmp_path: Path) -> Path:
+    """A copy to change, which has not been evaluated."""
+    ignored = shutil.ignore_patterns("metrics.json", "layers.json")
+    return shutil.copytree(measured, tmp_path / "run", ignore=ignored)
+
+
+def test_metrics_agree_with_the_history(measured: Path) -> None:
+    metrics = read_metrics(measured / "metrics.json")
+    history = read_history(measured / "history.csv", "")
+    accuracies = [row.test_accuracy for row in history]
+    assert metrics.experiment == "tiny"
+    assert metrics.accuracy.last == pytest.approx(accuracies[-1], abs=1e-3)
+    assert metrics.accuracy.best == pytest.approx(max(accuracies), abs=1e-3)
+    assert metrics.accuracy.best_epoch == accuracies.index(max(accuracies)) + 1
+    assert metrics.loss.train == history[-1].train_loss
+    assert metrics.loss.test == pytest.approx(history[-1].test_loss, rel=1e-5)
+    assert metrics.osr_fallbacks == sum(row.osr_fallbacks for row in history)
+    # 4 filters of 3x3 and a bias, 4 of 4x3x3, two norms, a linear layer of 4 to 10
+    assert metrics.parameters == (4 * 9 + 4) + (4 * 36 + 4) + 2 * 8 + (40 + 10)
+    assert metrics.inference.live == metrics.accuracy.last
+
+
+def test_layers_agree_with_the_metrics(measured: Path) -> None:
+    first, second = read_layers(measured / "layers.json").layers
+    assert (first.name, second.name) == ("features.0.neuron", "features.2.neuron")
+    assert sum(first.counts[0]) + first.below[0] + first.above[0] == 23 * 4 * 12 * 12
+    # Average pooling quarters the positions.
+    rates = zip(first.firing_rate, second.firing_rate, strict=True)
+    expected = [(4 * large + small) / 5 for large, small in rates]
+    assert read_metrics(measured / "metrics.json").firing_rate.per_step == pytest.approx(
+        expected, abs=2e-6
+    )
+
+
+def test_measuring_again_gives_the_same_bytes(
+    trained: Path, measured: Path, experiment: Experiment, dataset: Dataset
+) -> None:
+    evaluate_run(experiment, dataset, trained)
+    for name in ("metrics.json", "layers.json"):
+        assert (trained / name).read_bytes() == (measured / name).read_bytes()
+
+
+def test_each_seed_has_its_accuracy(
+    measured: Path, experiment: Experiment, dataset: Dataset
+) -> None:
+    metrics = read_metrics(measured / "metrics.json")
+    assert metrics.seeds is not None
+    assert list(metrics.seeds) == ["3", "5"]
+    assert metrics.seeds["3"] == metrics.accuracy
+    for seed, place in (("3", measured), ("5", measured / "seeds" / "5")):
+        score = measure_weights(experiment, dataset, place / "model.safetensors", None, None)
+        assert metrics.seeds[seed].last == round(score.accuracy, 4)
+
+
+# Sources of the threshold
+
+
+def test_other_thresholds_and_batches(
+    measured: Path, experiment: Experiment, dataset: Dataset
+) -> None:
+    inference = read_metrics(measured / "metrics.json").inference
+
+    def accuracy(threshold: Literal["live", "fixed"] | None, batch: int | None) -> float:
+        weights = measured / "model.safetensors"
+        return round(measure_weights(experiment, dataset, weights, threshold, batch).accuracy, 4)
+
+    assert accuracy(None, None) == accuracy("live", 10) == inference.live
+    assert accuracy("fixed", None) == accuracy("fixed", 1) == inference.fixed
+    assert accuracy(None, 1) == inference.batch_1
+
+
+def test_a_network_without_thresholds_to_choose(dataset: Dataset, tmp_path: Path) -> None:
+    experiment = tiny_experiment(**{"model.stabilize_threshold": False, "training.epochs": 1})
+    train_run(experiment, dataset, tmp_path)
+    with pytest.raises(UserError, match=r"tiny: --threshold fixed: .*stabilize_threshold"):
+        measure_weights(experiment, dataset, tmp_path / "model.safetensors", "fixed", None)
+    evaluate_run(experiment, dataset, tmp_path)
+    metrics = read_metrics(tmp_path / "metrics.json")
+    assert metrics.inference.model_dump(exclude_none=True) == {"live": metrics.accuracy.last}
+    assert metrics.evaluation.threshold == "constant"
+
+
+@pytest.mark.parametrize("threshold", ["live", "fixed"])
+def test_each_threshold_is_measured_whichever_is_the_experiments_own(
+    threshold: Literal["live", "fixed"],
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    experiment = tiny_experiment(
+        **{
+            "training.epochs": 1,
+            "evaluation.steps": 3,
+            "model.inference_threshold": threshold,
+        }
+    )
+    train_run(experiment, dataset, tmp_path)
+
+    def score_of_settings(model: nn.Module, dataset: Dataset, how: Presentation) -> Score:
+        """The accuracy encodes threshold and batch."""
+        evaluate(model, dataset, how)
+        (used,) = {layer.inference_threshold for layer in model.modules() if isinstance(layer, LIF)}
+        return Score(1.0, {"live": 30, "fixed": 60}[used] + how.batch)
+
+    monkeypatch.setattr(run_module, "evaluate", score_of_settings)
+    evaluate_run(experiment, dataset, tmp_path)
+    metrics = read_metrics(tmp_path / "metrics.json")
+    assert metrics.inference.model_dump() == {"live": 40, "fixed": 70, "batch_1": 31}
+    assert metrics.accuracy.last == getattr(metrics.inference, threshold)
+    assert metrics.evaluation.model_dump() == {"batch": 10, "steps": 3, "threshold": threshold}
+
+
+# Refused
+
+
+def refused(experiment: Experiment, dataset: Dataset, folder: Path, *words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        evaluate_run(experiment, dataset, folder)
+    one_line(caught.value, *words)
+    assert not (folder / "metrics.json").exists()
+    assert not (folder / "layers.json").exists()
+
+
+@pytest.mark.parametrize("file", ["digests.json", "history.csv", "model.safetensors"])
+@pytest.mark.parametrize("place", [".", "seeds/5"])
+def test_a_run_that_has_not_finished(
+    place: str, file: str, experiment: Experiment, dataset: Dataset, trained: Path
+) -> None:
+    path = trained / place / file
+    path.unlink()
+    refused(
+        experiment, dataset, trained, f"{path}: not found: train it with `steadyspike train tiny`"
+    )
+
+
+@pytest.mark.parametrize("content", [None, b""], ids=["truncated", "empty"])
+def test_damaged_weights(
+    content: bytes | None, experiment: Experiment, dataset: Dataset, trained: Path
+) -> None:
+    path = trained / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] if content is None else content)
+    refused(experiment, dataset, trained, f"{path}: no whole safetensors file")
+
+
+@pytest.mark.parametrize(
+    ("damage", "key"),
+    [
+        (lambda d: d.pop("fingerprint"), "fingerprint: Field required"),
+        (lambda d: d.update(fingerprint=None), "fingerprint: "),
+        (lambda d: d.update(weights_sha256="a" * 63), "weights_sha256: "),
+        (lambda d: d.update(batches=[]), "batches: "),
+    ],
+)
+def test_damaged_digests(
+    damage: Callable[[dict[str, Any]], object],
+    key: str,
+    experiment: Experiment,
+    dataset: Dataset,
+    trained: Path,
+) -> None:
+    change_json(trained / "digests.json", damage)
+    refused(experiment, dataset, trained, f"{trained / 'digests.json'}: {key}")
+
+
+def test_other_parameters(dataset: Dataset, trained: Path) -> None:
+    refused(
+        tiny_experiment(**SEEDS, **{"training.momentum": 0.8}),
+        dataset,
+        trained,
+        f"{trained / 'digests.json'}: fingerprint: trained with other parameters than tiny has now",
+        "train it with `steadyspike train tiny`",
+    )
+    # What only moves work about may have changed.
+    evaluate_run(tiny_experiment(**SEEDS, **{"training.chunk": 2}), dataset, trained)
+
+
+def test_weights_of_another_run(experiment: Experiment, dataset: Dataset, trained: Path) -> None:
+    """Of the same shapes: only their hash differs."""
+    shutil.copy(trained / "seeds" / "5" / "model.safetensors", trained)
+    refused(
+        experiment,
+        dataset,
+        trained,
+        f"{trained / 'model.safetensors'}: not the weights that digests.json records: train it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("dotted", "words"),
+    [
+        ({"model.widths": [5, "P", 4]}, "features.0.conv.bias is (4,), expected (5,)"),
+        ({"model.widths": [4, 4]}, "is missing"),
+        ({"model.stabilize_threshold": False}, "neuron.running_threshold is unknown"),
+    ],
+)
+def test_weights_of_another_network(
+    measured: Path, dataset: Dataset, dotted: dict[str, object], words: str
+) -> None:
+    path = measured / "model.safetensors"
+    with pytest.raises(UserError) as caught:
+        measure_weights(tiny_experiment(**dotted), dataset, path, None, None)
+    one_line(caught.value, f"{path}: weights of another network: ", words)
