@@ -192,7 +192,7 @@ def test_fan_out_is_what_a_spike_changes(conv: nn.Conv2d, height: int, width: in
         span = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
         assume(size + 2 * int(conv.padding[axis]) >= span)
     want = reached(all_ones(conv), torch.Size((2, height, width)))
-    assert torch.equal(fan_out(conv, height, width), want)
+    assert torch.equal(fan_out(conv, want.shape), want)
 
 
 ROUTES: dict[str, Map] = {

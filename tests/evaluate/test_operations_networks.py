@@ -140,11 +140,12 @@ def test_neurons_that_always_spike_use_every_connection() -> None:
 def test_full_size() -> None:
     """VGGSNN for 32 by 32 images: connections counted by hand, borders taken off."""
     model = VGGSNN(3, 10)
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    sides = [32, 32, 16, 16, 8, 8, 4, 4, 1]
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    sides = [32, 32, 16, 16, 8, 8, 4, 4]
+    shapes = [(layer.in_channels, side, side) for layer, side in zip(layers, sides, strict=False)]
     found = [
-        int(fan_out(layer, side, side).sum())
-        for layer, side in zip(layers.values(), sides, strict=True)
+        int(fan_out(layer, torch.Size(shape)).sum())
+        for layer, shape in zip(layers, [*shapes, (512,)], strict=True)
     ]
     # A row of n inputs has 3 n - 2 taps inside.
     assert found == [

@@ -230,11 +230,10 @@ def read_record(path: Path, kind: type[R], remedy: str | None = None) -> R:
     try:
         return kind.model_validate_json(_content(path))
     except ValidationError as error:
-        raise UserError(f"{path}: {_first(error)}") from None
+        problem = f"{path}: {_first(error)}"
     except UserError as error:
-        if remedy is None:
-            raise
-        raise UserError(f"{error}: {remedy}") from None
+        problem = str(error)
+    raise UserError(f"{problem}: {remedy}" if remedy else problem)
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -113,12 +114,12 @@ class OperationCounter:
         counts.spiking = counts.spiking + (spikes * outputs).sum()
 
     def _fan_out(self, name: str, synapse: Synapse, x: Tensor) -> tuple[Tensor, int]:
-        """`fan_out` for inputs of this size, on their device, and its sum."""
-        size = x.shape[-2:] if isinstance(synapse, nn.Conv2d) else torch.Size((1, 1))
-        if (name, size) not in self._fan_outs:
-            outputs = fan_out(synapse, *size)
-            self._fan_outs[name, size] = outputs.to(x.device), int(outputs.sum())
-        return self._fan_outs[name, size]
+        """`fan_out` of inputs shaped like ``x``, on their device, and its sum."""
+        shape = x.shape[-3:] if isinstance(synapse, nn.Conv2d) else x.shape[-1:]
+        if (name, shape) not in self._fan_outs:
+            outputs = fan_out(synapse, shape)
+            self._fan_outs[name, shape] = outputs.to(x.device), int(outputs.sum())
+        return self._fan_outs[name, shape]
 
     def per_layer(self) -> dict[str, Operations]:
         """Operations of each synapse layer, per image."""
@@ -151,33 +152,26 @@ def _operations(synaptic: float, real: float, dense: float) -> Operations:
     )
 
 
-def fan_out(synapse: Synapse, height: int = 1, width: int = 1) -> Tensor:
+def fan_out(synapse: Synapse, shape: torch.Size) -> Tensor:
     """The number of outputs that each input of one sample reaches.
 
-    (C, H, W) for a convolution of inputs of that height and width, (C,) for a Linear.
+    With all weights one it is the gradient of the sum of all outputs.
+
+    Args:
+        synapse: the layer.
+        shape: (C, H, W) of a convolution's input, (C,) of a Linear's.
     """
-    if isinstance(synapse, nn.Linear):
-        return torch.full((synapse.in_features,), synapse.out_features)
-    down, across = (
-        _fan_out_along(
-            size,
-            synapse.kernel_size[axis],
-            synapse.stride[axis],
-            int(synapse.padding[axis]),
-            synapse.dilation[axis],
-        )
-        for axis, size in enumerate((height, width))
-    )
-    positions = torch.outer(down, across)  # (H, W)
-    return (synapse.out_channels // synapse.groups * positions).expand(synapse.in_channels, -1, -1)
-
-
-def _fan_out_along(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """The number of output positions that each of ``size`` input positions reaches on one axis."""
-    outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    # The input position under each tap of the kernel, for each output
-    under = torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel) * dilation
-    return torch.bincount(under[(under >= 0) & (under < size)], minlength=size)
+    weight = torch.ones(synapse.weight.shape, dtype=torch.float64)
+    with torch.enable_grad():
+        x = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
+        if isinstance(synapse, nn.Linear):
+            outputs = F.linear(x, weight)
+        else:
+            outputs = F.conv2d(
+                x, weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups
+            )
+        (gradient,) = torch.autograd.grad(outputs.sum(), x)
+    return gradient[0].long()
 
 
 def _spike_value(x: Any) -> float | None:
@@ -211,12 +205,12 @@ def _value_after(
     name: str, value: float, result: Tensor, args: Any, kwargs: dict[str, Any]
 ) -> float | None:
     """The value in ``result`` of a spike that has ``value`` in ``args[0]``; None if it varies."""
-    others = args[1:]
+    x, *others = args
     match name:
         case "flatten" | "unflatten" | "reshape" | "contiguous" | "max_pool2d":
             return value
         case "mean":
-            return value * result.numel() / int(args[0].numel())
+            return value * result.numel() / int(x.numel())
         case "avg_pool2d":
             return _average_pooled(value, *others, **kwargs)
         case "mul" if others and isinstance(others[0], int | float) and others[0] != 0:
