@@ -1,31 +1,32 @@
-"""A layer's operations on its currents, fused: each input read once, each output written once.
+"""A layer's operations on its currents, fused: each input is read once, each output written once.
 
-A layer's step is: moments of the currents; charge, u = scale x + shift + leak reset(u before);
-fire, where u reaches the threshold. Its gradient is two passes, `grad_sums` and `grad_input`. They
-are apart where a statistic of the whole layer stands between them, which may have to be put
-together from several processes.
+One step of a layer is: moments of the currents; charge, u = scale x + shift + leak reset(u of the
+last step); fire, where u reaches the threshold. Its gradient is two passes, `grad_sums` and
+`grad_input`. The passes are separate where the next one needs a statistic of the whole layer, which
+several processes may have to combine.
 
-Three modules hold the same functions: `reference` in plain torch, `cpu` in C, `cuda` in Triton.
-Tensors of K steps are (K, N, C, ...), of one step (N, C, ...), each step preferably channels last.
-Currents x, gradients and spikes are float32 or bfloat16, all else float32; the reference takes
-float64 too. What is kept of a step is u before the reset: the reset is done by the next charge.
+Three backends hold the same functions: `reference` in plain torch, `cpu` in C, `cuda` in Triton.
+Tensors of K steps are (K, N, C, ...), of one step (N, C, ...); channels last in memory is fastest.
+Currents x, gradients and spikes are float32 or bfloat16, all else float32; the reference takes any
+floating type. What is stored of a step is u before the reset; the next charge does the reset.
 
 ``moments(x)``
-    mean and biased variance of each step and channel, two (K, C).
+    Mean and biased variance of each step and channel, two (K, C).
 ``charge(x, scale, shift, before, threshold, leak, zero_reset, out, statistics, spikes, fire_at)``
-    one step: ``out`` = scale x + shift + leak r, with scale and shift (C,) or None for x as it is;
-    r = ``before`` below its ``threshold`` (a scalar), else 0 or before - threshold; None for the
-    first step. With ``statistics`` gives (2,), the mean of out and the sum of its squared
-    deviations from it. With ``spikes`` also writes out >= ``fire_at`` there.
+    One step: ``out`` = scale x + shift + leak r. scale and shift are (C,), or None for x as it is.
+    r is ``before`` (u of the last step) where it is below ``threshold`` (a scalar), else 0 or
+    before - threshold; ``before`` is None at the first step. With ``statistics`` returns (2,), the
+    mean of out and the sum of squared deviations from it. With ``spikes`` also writes
+    out >= ``fire_at`` there.
 ``fire(u, threshold, out)``
-    one step: ``out`` = 1 where u >= threshold (a scalar), else 0.
+    One step: ``out`` = 1 where u >= threshold (a scalar), else 0.
 ``grad_sums(grad, u, thresholds, slope, x, mean, std)``
     Σ g and Σ g Î of each step and channel, two (K, C), with Î = (x - mean) / std and
     g = grad k σ(k (u - θ)) (1 - σ(k (u - θ))); without u, g = grad.
 ``grad_input(grad, u, thresholds, slope, x, mean, std, a, b, c)``
     a g + b + c Î in x's type, with a, b, c (K, C); without x, g.
 ``pack(x, levels)``, ``unpack(packed, levels, dtype)``
-    multiples of 1/levels, up to 255/levels, as bytes and back.
+    Multiples of 1/levels, up to 255/levels, as bytes and back.
 """
 
 import os
@@ -77,7 +78,7 @@ def _of_device(device: str) -> ModuleType:
         except build.NoCompiler as error:
             notify(
                 f"steadyspike: note: no fused kernels: {error}; training is slower and rounds "
-                "otherwise. Debian and Ubuntu: install gcc and libc6-dev"
+                "differently. On Debian and Ubuntu install gcc and libc6-dev"
             )
             return reference
         return cpu

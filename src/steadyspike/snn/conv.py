@@ -1,7 +1,7 @@
-"""Convolutions and poolings of spikes, which keep little for the backward pass.
+"""Convolutions and poolings of spikes that store little for the backward pass.
 
-Spikes are 0 or 1, their means over 2 by 2 places are quarters: a byte holds them exactly, where
-the framework would keep four.
+Spikes are 0 or 1 and their means over 2 by 2 pixels are quarters: one byte holds them exactly,
+where the framework would store four.
 """
 
 from types import ModuleType
@@ -22,7 +22,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
     Args:
         conv: the convolution.
         x: its inputs.
-        levels: where ``x`` holds multiples of 1/levels, up to 255/levels, it is kept in bytes.
+        levels: if given, ``x`` holds multiples of 1/levels up to 255/levels, and is stored in bytes.
     """
     flat = x.flatten(0, 1)  # (K, N, C, H, W) -> (K N, C, H, W)
     backend = kernels.backend(flat)
@@ -31,7 +31,9 @@ def convolve(conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
         y: Tensor = conv(flat)
     else:
         weight, bias = conv.weight, conv.bias
-        if torch.is_autocast_enabled(x.device.type):  # which does not look into functions of ours
+        if torch.is_autocast_enabled(
+            x.device.type
+        ):  # autocast does not reach inside custom functions
             low = torch.get_autocast_dtype(x.device.type)
             flat, weight = flat.to(low), weight.to(low)
             bias = None if bias is None else bias.to(low)
@@ -111,9 +113,9 @@ class StillCurrent(StepModule):
 
 
 class AveragePool(nn.Module):
-    """Means over 2 by 2 places of each step: (K, N, C, H, W) to (K, N, C, H // 2, W // 2).
+    """Means over 2 by 2 pixels of each step: (K, N, C, H, W) to (K, N, C, H // 2, W // 2).
 
-    As `torch.nn.AvgPool2d`, which however keeps its inputs for a backward pass that needs none.
+    As `torch.nn.AvgPool2d`, which however stores its inputs although its gradient needs none.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,7 +139,7 @@ class _AveragePool(torch.autograd.Function):
         grad = grads[0]
         last = grad.is_contiguous(memory_format=torch.channels_last)
         memory_format = torch.channels_last if last else torch.contiguous_format
-        # Only the shape and the layout of the inputs are looked at: their values may be anything.
+        # The backward function reads only the shape and layout of the inputs, not their values.
         like = torch.empty(
             ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=memory_format
         )

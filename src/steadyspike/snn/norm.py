@@ -92,7 +92,7 @@ class StepNorm(StepModule):
         return Normalization(*used, mean, std, count, self.renormalizes, self._shard)
 
     def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """m and s, by which the K steps of moments (K, C) are to be normalized: (K, C) or (C,)."""
+        """m and s of K steps, given μ[t] and √(σ²[t] + ε) (K, C); each is (K, C) or (C,)."""
         raise NotImplementedError
 
     def _running_std(self) -> Tensor:
@@ -203,7 +203,7 @@ class LinearNorm(StepNorm):
         return _all_time(means, variances)
 
     def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        # A copy: the fold changes the running mean in place, maybe before the backward pass.
+        # A copy: folding in changes the running mean in place, possibly before the backward pass.
         return self.running_mean.clone(), self._running_std()
 
 
@@ -221,7 +221,7 @@ class BatchNorm(Sharded, nn.BatchNorm2d):
         with torch.no_grad():
             mean, var = shard.combine(*kernels.backend(x).moments(x.detach()))
             std = stable_sqrt(var + self.eps)
-            # These have no type: the framework's norm may be told to do without them.
+            # Typed Any: torch allows None here (track_running_stats=False), which is not used.
             old_mean: Any = self.running_mean
             old_var: Any = self.running_var
             steps: Any = self.num_batches_tracked

@@ -1,7 +1,7 @@
-"""Begins and ends one presentation of T steps.
+"""Begins and ends one presentation of T time steps.
 
-Everything that lives from step to step within a presentation (membranes, thresholds, sums for
-the running statistics) begins when `sequence` is entered and is folded in when it is left.
+What a layer carries from step to step (membranes, thresholds, sums for the running statistics)
+starts anew when `sequence` is entered; running statistics are updated when it is left.
 """
 
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from steadyspike.snn.shard import Shard
 
 
 class Sharded:
-    """A module that looks at the whole batch, also where several processes hold it together."""
+    """A module that uses statistics of the whole batch, which several processes may share."""
 
-    _shard: Shard | None = None  # of the open presentation; None where the batch is all here
+    _shard: Shard | None = None  # of the open presentation; None in a single process
 
 
 class StepModule(Sharded, nn.Module):
-    """A module that carries something from one step of a presentation to the next.
+    """A module with state that lasts for one presentation.
 
-    A subclass calls :meth:`_advance` once in each forward pass, forgets the last presentation in
-    :meth:`_begin`, and in :meth:`_fold` adds a finished training presentation to its buffers.
+    A subclass calls :meth:`_advance` once in each forward pass, resets its state in :meth:`_begin`
+    and adds a finished training presentation to its buffers in :meth:`_fold`.
     """
 
     def __init__(self) -> None:
@@ -32,13 +32,13 @@ class StepModule(Sharded, nn.Module):
         self._seen = 0  # its steps so far
 
     def _begin(self) -> None:
-        """Forget the last presentation."""
+        """Reset the state."""
 
     def _fold(self) -> None:
         """Add the finished training presentation to the running statistics."""
 
     def _end(self) -> None:
-        """Let go of what only the presentation needed, also after a body that raised."""
+        """Release what only the presentation needed, also after a body that raised."""
 
     def _advance(self, steps: int) -> int:
         """Count the next ``steps`` as presented; returns how many came before them."""
@@ -100,7 +100,7 @@ def sequence(
     try:
         yield
         training = [module for module in members if module.training]
-        # A branch that the forward pass left out has nothing to fold; one cut short is a mistake.
+        # A branch that never ran has nothing to fold in; one that ran too few steps is a mistake.
         ran = [module for module in training if module._seen > 0]
         short = min((module._seen for module in ran), default=0)
         if training and short < steps:

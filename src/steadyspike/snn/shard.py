@@ -1,7 +1,7 @@
-"""One process's rows of a batch that several processes train on together.
+"""The rows of a batch that one of several training processes holds.
 
-What a layer learns of a batch (means, variances, sums for its gradient) is then put together from
-every process, so that each normalizes and fires as if it held the whole batch.
+Statistics of a batch (means, variances, sums for the gradient) are combined from all processes, so
+that each normalizes and fires as if it held the whole batch.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows of a batch that this process holds, and those of its fellows.
+    """Which rows of a batch this process holds, and how many the others hold.
 
-    Every value that comes back is added in the order of the ranks, so all get the same bits.
+    All sums are added in the order of the ranks, so that every process gets the same bits.
 
     Args:
         rank: which of the processes this is.
-        rows: how many of the batch's rows each process holds, in the order of the ranks; they are
-            its first, its next and so on. Some may be 0, not all.
+        rows: how many rows each process holds, in the order of the ranks: rank 0 holds the first
+            rows of the batch, rank 1 the next. Some may be 0, not all.
         gather: one exchange: from this process's tensor, the tensors of all processes, which have
             its shape, stacked in the order of the ranks (ranks, ...).
     """
@@ -31,13 +31,13 @@ class Shard:
 
     @classmethod
     def of(cls, total: int, rank: int, world: int, gather: Callable[[Tensor], Tensor]) -> "Shard":
-        """Of ``total`` rows over ``world`` processes as evenly as can be, the first get more."""
+        """Split ``total`` rows over ``world`` processes evenly; the first ranks get one more."""
         each, more = divmod(total, world)
         return cls(rank, tuple(each + (r < more) for r in range(world)), gather)
 
     @property
     def first(self) -> int:
-        """The place of this process's first row in the batch."""
+        """Index of this process's first row in the batch."""
         return sum(self.rows[: self.rank])
 
     @property
@@ -55,9 +55,9 @@ class Shard:
         return self.gather(mine).sum(0)
 
     def combine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and biased variances of each process's rows to those of the whole batch.
+        """Means and biased variances of this process's rows to those of the whole batch.
 
-        Each process has as many values a row. Of a process without rows the values are ignored.
+        Every row has the same number of values. A process without rows has no weight.
         """
         mine = torch.stack([mean, var])
         means, variances = self.gather(mine if self.here else torch.zeros_like(mine)).unbind(1)
@@ -67,10 +67,10 @@ class Shard:
             whole = whole.add(theirs, alpha=weight)
         spread = torch.zeros_like(var)
         for weight, theirs, variance in zip(weights, means, variances, strict=True):
-            # About the whole's mean, not (σ² + μ²) - μ², which loses σ² where μ is large.
+            # Around the batch's mean, not (σ² + μ²) - μ², which loses σ² where μ is large.
             spread = spread.add(variance + (theirs - whole).square(), alpha=weight)
         return whole, spread
 
     def of_whole(self, drawn: Tensor) -> Tensor:
-        """This process's rows of a tensor (total, ...) that was made for the whole batch."""
+        """This process's rows of a tensor (total, ...) of the whole batch."""
         return drawn.narrow(0, self.first, self.here)

@@ -1,4 +1,4 @@
-"""The square root, in bits that no processor decides."""
+"""A square root that rounds alike on every processor."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from torch import Tensor
 def stable_sqrt(x: Tensor) -> Tensor:
     """√x of each value, 0 of 0.
 
-    torch.sqrt is MKL's on a CPU: it is not rounded correctly, and rounds otherwise on processors
-    without AVX-512, whatever instruction set is asked for. These two are torch's own.
+    On a CPU torch.sqrt calls MKL, which rounds differently on processors without AVX-512, whatever
+    instruction set is pinned. rsqrt and reciprocal are torch's own.
     """
     return x.rsqrt().reciprocal()

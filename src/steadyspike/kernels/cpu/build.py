@@ -1,4 +1,4 @@
-"""C sources as shared libraries: compiled once by the machine's C compiler, then found again."""
+"""Compiles the C sources with the machine's compiler, once; keeps the libraries in a cache."""
 
 import ctypes
 import hashlib
@@ -27,7 +27,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 class NoCompiler(Exception):
-    """The library cannot be made here; says why."""
+    """The C sources cannot be compiled here; the message says why."""
 
 
 def library(bfloat16: bool) -> ctypes.CDLL:
@@ -46,7 +46,7 @@ def library(bfloat16: bool) -> ctypes.CDLL:
 @cache
 def shared(source: str, *more: str) -> ctypes.CDLL:
     """A source of this folder, compiled with ``more`` flags than `FLAGS`; raises NoCompiler."""
-    # torch's own threads serve: two pools would get in each other's way.
+    # torch's own threads are used: two thread pools would compete for the cores.
     runtime = _torch_openmp()
     if runtime is not None:
         ctypes.CDLL(str(runtime), mode=ctypes.RTLD_GLOBAL)
@@ -54,7 +54,7 @@ def shared(source: str, *more: str) -> ctypes.CDLL:
     if compiler is None:
         raise NoCompiler(f"none of {', '.join(COMPILERS)} is installed")
     path = SOURCE.with_name(source)
-    # clang's calls are to another runtime than GNU's: what it compiles runs on one thread.
+    # clang calls another OpenMP runtime than the one torch brings: then one thread runs.
     threads = runtime is not None and b"clang" not in _version(compiler)
     flags = (*FLAGS, *more, *(("-fopenmp",) if threads else ()))
     texts = [each.read_bytes() for each in (path, *sorted(path.parent.glob("*.h")))]
@@ -67,11 +67,11 @@ def shared(source: str, *more: str) -> ctypes.CDLL:
         kept = _cache_folder() / name
         content = None if kept.exists() else _compile(compiler, path, flags)
         return _load(kept, content)
-    except (OSError, RuntimeError):  # no home; or not to be written, or not to be executed from
+    except (OSError, RuntimeError):  # no home, a read-only one, or one mounted noexec
         pass
     try:
         content = content or _compile(compiler, path, flags)
-        # Once loaded the file is not needed.
+        # Once loaded, the file may go.
         with tempfile.TemporaryDirectory(prefix="steadyspike-") as folder:
             return _load(Path(folder, name), content)
     except OSError as error:
@@ -79,7 +79,7 @@ def shared(source: str, *more: str) -> ctypes.CDLL:
 
 
 def _cache_folder() -> Path:
-    """The user's; RuntimeError without a home."""
+    """The user's cache folder; RuntimeError without a home."""
     own = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(own, "steadyspike")
 
@@ -88,7 +88,7 @@ def _load(path: Path, content: bytes | None) -> ctypes.CDLL:
     """The library at ``path``, written there first if there is content."""
     if content is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes may do this at once: each has a name of its own until it is whole.
+        # Several processes may do this at once: each writes a file of its own, then renames it.
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(content)
         Path(file.name).replace(path)
@@ -98,7 +98,7 @@ def _load(path: Path, content: bytes | None) -> ctypes.CDLL:
 def _compile(compiler: str, source: Path, flags: tuple[str, ...]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         unlinked, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
-        # Linked without -fopenmp, its calls are answered by the runtime that is loaded already.
+        # Linked without -fopenmp, so that the runtime already loaded serves its calls.
         for command in (
             [compiler, *flags, "-c", str(source), "-o", str(unlinked)],
             [compiler, "-shared", str(unlinked), "-o", str(linked), "-lm"],
@@ -122,7 +122,7 @@ def _version(compiler: str) -> bytes:
 
 
 def _torch_openmp() -> Path | None:
-    """The OpenMP library that torch brings along, where it is GNU's, which cc's calls fit."""
+    """The OpenMP library in torch's wheel, if it is GNU's, which gcc's calls need."""
     folder = Path(torch.__file__).parent
     if sys.platform != "linux":
         return None

@@ -1,12 +1,12 @@
-/* The layer kernels on a CPU. Meanings and shapes: __init__.py.
+/* The layer kernels on a CPU. kernels/__init__.py describes each function.
  *
  * A step's tensor is R rows (batch and place) of C channels. Every input is read from memory once
- * and every output written once: rows come in blocks that fit the caches, and what needs two
- * looks (a mean, then deviations from it) takes the second at the block.
+ * and every output written once: rows are processed in blocks that fit the caches, and a second
+ * pass (deviations from a mean) reads the block from the cache.
  *
  * The same bits everywhere: blocks depend on the shape alone, never on the number of threads, and
- * are put together in order. Compiled without contraction or reassociation of floats, vectors of
- * any width compute the same, since all loops are over independent lanes.
+ * are combined in order. Compiled without contraction or reassociation of floats, vectors of any
+ * width compute the same, since all loops run over independent lanes.
  *
  * Compiled once for float currents, and once with -DBFLOAT16 for those in bfloat16.
  */
@@ -37,8 +37,8 @@ static inline real store(float x) { return x; }
 
 enum { BLOCK = 8192, ROWS = 64 };
 
-/* As many as make 32 KiB of floats, but ROWS at least: to put a block together with the others
- * takes as long as some rows. */
+/* As many rows as make 32 KiB of floats, but at least ROWS: combining a block with the others takes
+ * as long as some rows. */
 static int64_t rows_of_block(int64_t C) { return C * ROWS < BLOCK ? BLOCK / C : ROWS; }
 static int64_t blocks_of(int64_t R, int64_t C) {
     int64_t rows = rows_of_block(C);
@@ -46,11 +46,10 @@ static int64_t blocks_of(int64_t R, int64_t C) {
 }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Floats that moments and grad_sums want as scratch; for charge as many doubles, with K = C = 1,
- * suffice for a step of as many blocks. */
+/* Scratch floats for moments and grad_sums; charge needs as many doubles, with K = C = 1. */
 int64_t scratch_floats(int64_t K, int64_t R, int64_t C) { return 3 * K * blocks_of(R, C) * C; }
 
-/* Small work is not worth waking a thread. */
+/* Starting threads costs more than a small loop. */
 #define PARALLEL(elements) omp parallel for schedule(static) num_threads(threads) \
     if (threads > 1 && (elements) > 4 * BLOCK)
 #define PRAGMA(x) _Pragma(#x)

@@ -1,4 +1,4 @@
-"""The kernels on a CPU: operations.c, called on tensors. Meanings and shapes: ``__init__.py``."""
+"""The kernels on a CPU: calls of operations.c. `steadyspike.kernels` describes each function."""
 
 import ctypes
 import math
@@ -26,7 +26,7 @@ _SIGNATURES: dict[str, list[Any]] = {
 
 @cache
 def _functions(dtype: torch.dtype) -> ctypes.CDLL:
-    if dtype not in (torch.float32, torch.bfloat16):  # another size would be read beyond its end
+    if dtype not in (torch.float32, torch.bfloat16):  # the C code would read past the end
         raise TypeError(f"the CPU kernels take float32 or bfloat16, not {dtype}")
     functions = library(dtype == torch.bfloat16)
     for name, arguments in _SIGNATURES.items():
@@ -38,14 +38,14 @@ def _functions(dtype: torch.dtype) -> ctypes.CDLL:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """``x`` (K, N, C, ...), or a copy, such that in memory each step is rows of C channels."""
+    """``x`` (K, N, C, ...) as rows of C channels in memory; a copy if laid out otherwise."""
     if _are_rows(x, 2):
         return x
     return x.movedim(2, -1).contiguous().movedim(-1, 2)
 
 
 def _step_rows(x: Tensor) -> Tensor:
-    """The same of one step (N, C, ...)."""
+    """The same for one step (N, C, ...)."""
     return x if _are_rows(x, 1) else x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
@@ -130,16 +130,16 @@ def charge(
         _at(x), _at(scale), _at(shift), _at(before), _at(threshold), leak, zero_reset, _at(rows),
         _at(fired), fire_at or 0.0, _at(sums), _at(scratch), R, C, torch.get_num_threads(),
     )  # fmt: skip
-    _give_back(rows, out)
+    _copy_back(rows, out)
     if fired is not None and spikes is not None:
-        _give_back(fired, spikes)
+        _copy_back(fired, spikes)
     elif spikes is not None and fire_at is not None:
         fire(out, torch.tensor(fire_at), spikes)
     return None if sums is None else sums.float()
 
 
-def _give_back(rows: Tensor, out: Tensor) -> None:
-    """Copies what was written to a copy of ``out``, if it was one."""
+def _copy_back(rows: Tensor, out: Tensor) -> None:
+    """Copies ``rows`` into ``out`` where `_step_rows` had to make a copy."""
     if rows.data_ptr() != out.data_ptr():
         out.copy_(rows)
 
@@ -149,7 +149,7 @@ def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
     u, rows, threshold = _step_rows(u.float()), _step_rows(out), _floats(threshold)
     threads = torch.get_num_threads()
     _functions(out.dtype).fire(_at(u), _at(threshold), _at(rows), u.numel(), threads)
-    _give_back(rows, out)
+    _copy_back(rows, out)
 
 
 def grad_sums(

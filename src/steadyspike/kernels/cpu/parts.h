@@ -1,4 +1,4 @@
-/* Partial sums of the weights' gradient, each of as many tiles, put together in order. */
+/* Partial sums of the weights' gradient, each over the same number of tiles, added in order. */
 #include <stdint.h>
 
 int64_t parts_of(int64_t N, int64_t H, int64_t W) { return over(tiles_of(images(N, H, W)), PART); }
@@ -29,8 +29,8 @@ static void finish_part(const float *S, int64_t s_step, int64_t wide, int64_t ni
     }
 }
 
-/* The parts put together, times scale: dg where the strides (input, output, row, column) say, and
- * the bias's gradient (Co,), not scaled. */
+/* The sum of the parts: the weights' gradient times scale into dg, whose strides are by input,
+ * output, row and column; and the bias's gradient (Co,), not scaled. */
 void gradient(const float *parts, int64_t count, int64_t Ci, int64_t Co, float scale, float *dg,
               const int64_t *stride, float *bias, int threads) {
     int64_t size = part_floats(Ci, Co);

@@ -1,4 +1,4 @@
-/* Tiles of images and their transforms, as winograd.c tells; LOAD and the like are there before. */
+/* Tiles of images and their transforms (see winograd.c). Include after LOAD and the other macros. */
 #include <stdint.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -11,7 +11,7 @@ enum {
     PAD = 32,            /* channels are padded to this, a multiple of any COLUMNS */
     CHUNK = 64,          /* channels of either side in a piece of the weights' gradient */
     DEEP = 64,           /* tiles of a block there */
-    AHEAD = 4,           /* tiles whose values are asked for before their turn */
+    AHEAD = 4,           /* tiles prefetched ahead */
     PART = 2048,         /* tiles of a partial sum there */
 };
 
@@ -49,7 +49,7 @@ static Tile tile_of(Images of, int64_t tile) {
     return at;
 }
 
-/* Asks for n values of that size; their places are apart, which no processor guesses. */
+/* Prefetches n values of that size: the hardware does not predict these strides. */
 static void fetch(const void *from, int64_t at, int64_t n, int64_t size) {
     for (int64_t i = at * size; at >= 0 && i < (at + n) * size; i += 4 * LINE)
         __builtin_prefetch((const char *)from + i);

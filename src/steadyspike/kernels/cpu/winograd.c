@@ -11,7 +11,7 @@
  *
  * The same bits everywhere: every product adds up its terms one after the other with fused
  * multiplications, in the order of channels or of tiles; vectors run over other, independent lanes.
- * Sums over tiles are of parts whose size is fixed, put together in order.
+ * Sums over tiles are made in parts of a fixed size, which are added in order.
  */
 
 #include "products.h"

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
 """The backward pass of one layer in Triton: the surrogate's gradient, and the norm's through it.
 
-Two passes, as the norm's gradient (Eq. 10) needs its sums over the whole batch first. Both compute
-g from the gradient of the spikes and the kept u; it is never in memory.
+Two passes, as the norm's gradient (Eq. 10) needs sums over the whole batch first. Both compute g
+from the gradient of the spikes and the stored u; g itself is never written to memory.
 """
 
 import torch
@@ -84,7 +84,7 @@ def _grad_sums_kernel(
 def _combine_sums_kernel(
     partials, sums, programs, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):
-    """From what `_grad_sums_kernel` found both sums, (2, K, C), taken as (2 K, C)."""
+    """Partial results of `_grad_sums_kernel` to both sums, (2, K, C), taken as (2 K, C)."""
     step = tl.program_id(1)
     p = tl.arange(0, BLOCK_P)
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -108,7 +108,7 @@ def grad_sums(
     Args:
         grad: of the spikes, or if ``u`` is None of the norm's output; (K, N, C, ...), float32 or
             bfloat16.
-        u: kept membranes before the reset, float32 (K, N, C, ...): g = grad k σ(k (u - θ))
+        u: stored membranes before the reset, float32 (K, N, C, ...): g = grad k σ(k (u - θ))
             (1 - σ(k (u - θ))). None, where no neuron follows: g = grad.
         thresholds: θ of each step, float32 (K,); None where ``u`` is.
         slope: k.

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
 """The neurons of one layer and step in Triton: normalize, charge, fire.
 
-The statistics of u are found as `cuda_moments` finds those of a current, over the whole layer.
+The statistics of u are computed as `moments` does for a current, but over the whole layer.
 """
 
 from contextlib import nullcontext
@@ -26,13 +26,13 @@ from steadyspike.kernels.cuda.tiles import (
 def _charge_tile(
     tile, mask, x, scale, shift, before, theta, leak, out, spikes, fire_at, ZERO_RESET: tl.constexpr
 ):
-    """Charge, and maybe fire, the values at the offsets ``tile``; their u[t]."""
+    """Charge, and if asked fire, the values at the offsets ``tile``; returns their u[t]."""
     u = tl.load(x + tile, mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
     if scale is not None:
         u = u * scale[None, :] + shift[None, :]
     if before is not None:
         last = tl.load(before + tile, mask, other=0.0, eviction_policy="evict_first")
-        fired = last >= theta  # of a NaN False, so that it stays one
+        fired = last >= theta  # False for NaN, which then stays NaN
         if ZERO_RESET:
             u += leak * tl.where(fired, 0.0, last)
         else:
@@ -46,7 +46,7 @@ def _charge_tile(
 @triton.jit
 def _charge_kernel(
     x,
-    scale,  # None, as is what else is not asked for
+    scale,  # None where not asked for
     shift,
     before,
     threshold,
@@ -62,7 +62,7 @@ def _charge_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """u[t], maybe its spikes, and maybe (3, programs, channel blocks) as `cuda_moments` has."""
+    """u[t], and if asked for its spikes and (3, programs, channel blocks) partial statistics."""
     r = tl.arange(0, BLOCK_R)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     start = tl.program_id(0).to(tl.int64) * span
@@ -122,7 +122,7 @@ def _combine_charge_kernel(
     BLOCK_C: tl.constexpr,  # of `_charge_kernel`
     BLOCK_P: tl.constexpr,
 ):
-    """From what `_charge_kernel` found (2,): the mean and the sum of squared deviations."""
+    """Partial statistics of `_charge_kernel` to (2,): mean and sum of squared deviations."""
     p = tl.arange(0, BLOCK_P)
     mask = p < row_blocks * channel_blocks
     size = row_blocks * channel_blocks

@@ -1,11 +1,11 @@
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
 """Mean and variance of each step and channel, in Triton, by one read of the values.
 
-A program walks over tiles of consecutive rows. The mean of its first tile is the pivot about which
-it adds up differences and their squares: that tile is part of the sum, so the pivot is never
-further from the mean than √(tiles) standard deviations, and nothing cancels however far from zero
-the values are. A second kernel combines the programs' counts, means and squares in a fixed order,
-in float64 (Chan, Golub and LeVeque 1979).
+A program walks over tiles of consecutive rows and sums differences from a pivot, the mean of its
+first tile, and their squares. That tile is part of the sum, so the pivot is at most √(tiles)
+standard deviations from the mean, and nothing cancels however far from zero the values are. A
+second kernel combines the programs' counts, means and squares in a fixed order, in float64 (Chan,
+Golub and LeVeque 1979).
 """
 
 import torch
@@ -62,7 +62,7 @@ def _combine_moments_kernel(
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """From what `_moments_kernel` found the means and biased variances, each (K, C)."""
+    """Partial results of `_moments_kernel` to means and biased variances, each (K, C)."""
     step = tl.program_id(1)
     p = tl.arange(0, BLOCK_P)
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -78,7 +78,7 @@ def _combine_moments_kernel(
     whole = tl.sum(weight * mean, 0)
     apart = tl.where(mask, mean - whole[None, :], 0.0)
     variance = tl.sum(squares, 0) / rows + tl.sum(weight * apart * apart, 0)
-    variance = tl.where(variance < 0, 0.0, variance)  # from rounding; a NaN stays one
+    variance = tl.where(variance < 0, 0.0, variance)  # negative by rounding; NaN stays NaN
     tl.store(means + step * channels + c, whole.to(tl.float32), c < channels)
     tl.store(variances + step * channels + c, variance.to(tl.float32), c < channels)
 

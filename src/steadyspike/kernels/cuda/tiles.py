@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
-"""How the values of a layer are dealt to the programs of a Triton kernel.
+"""How the values of a layer are divided among the programs of a Triton kernel.
 
-By shapes alone, never by the GPU, its load or a measured time: the order of every sum, and so its
-bits, is the same in every run, and that of a step the same whatever K is.
+Shapes alone decide, never the GPU or a measured time: the order of every sum, and so its bits, is
+the same in every run, and that of a step is the same for every K.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from torch import Tensor
 TILE = 2048  # values a program holds at a time: 16 a thread, so that three sums stay in registers
 CHANNELS = 64  # of a tile at most: 256 bytes of a row of float32, whole cache lines
 PROGRAMS = 1024  # of a step, about 8 on each of an H100's 132 multiprocessors
-COMBINED = 2048  # of the programs' results that one program combines at a time, in float64
-#: Multiplications and additions are rounded one by one, as the CPU does: what is computed value by
-#: value has the same bits everywhere, and memory is waited for either way.
+COMBINED = 2048  # partial results that one program combines at a time, in float64
+#: Multiplications and additions are rounded one by one, as on the CPU, so that elementwise results
+#: have the same bits everywhere; the kernels are bound by memory either way.
 LAUNCH = {"num_warps": 4, "enable_fp_fusion": False}
 
 
@@ -55,7 +55,7 @@ class Tiling:
 
     @classmethod
     def of(cls, rows: Tensor) -> "Tiling":
-        """Of `rows_of` a tensor."""
+        """For the result of `rows_of`."""
         return cls(rows.shape[1], rows.shape[2])
 
     @property
@@ -88,7 +88,7 @@ class Tiling:
         return self.row_blocks, self.channel_blocks, steps
 
     def sizes(self) -> dict[str, int]:
-        """What every kernel over rows is told."""
+        """The sizes that every kernel over rows takes."""
         return {
             "rows": self.rows,
             "channels": self.channels,
@@ -99,7 +99,7 @@ class Tiling:
         }
 
     def combining(self, steps: int) -> tuple[tuple[int, int], dict[str, int]]:
-        """Grid and sizes of a kernel that combines what the programs found, channel by channel."""
+        """Grid and sizes of a kernel that combines the programs' partial results by channel."""
         block = next_power_of_2(self.row_blocks)
         channels = min(next_power_of_2(self.channels), max(COMBINED // block, 4))
         sizes = {

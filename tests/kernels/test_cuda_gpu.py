@@ -1,0 +1,96 @@
+"""The Triton kernels compiled: for a Hopper GPU without one, and run where there is one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton")
+
+from no_waiting import no_waiting
+from steadyspike.kernels import cuda
+
+runs = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@pytest.mark.slow
+def test_compiled_for_hopper(tmp_path: Path) -> None:
+    """No GPU needed: registers suffice, memory is read 16 bytes at a time, nothing is fused."""
+    env = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    script = Path(__file__).parent / "hopper.py"
+    run = subprocess.run([sys.executable, script], env=env, text=True, capture_output=True)
+    assert run.returncode == 0, run.stderr
+    lines = [line.split() for line in run.stdout.splitlines()]
+    findings = {  # how many a program leaves for the kernel that combines them
+        "_moments_kernel": {"3"}, "_charge_kernel": {"3", "0"}, "_grad_sums_kernel": {"2"},
+        "_combine_moments_kernel": {"0"}, "_combine_charge_kernel": {"0"}, "_fire_kernel": {"0"},
+        "_combine_sums_kernel": {"0"}, "_grad_input_kernel": {"0"}, "_pack_kernel": {"0"},
+        "_unpack_kernel": {"0"},
+    }  # fmt: skip
+    assert {name for name, *_ in lines} == set(findings)
+    for name, spilled, fused, narrow in lines:
+        assert (name, spilled, fused) == (name, "0", "0")
+        assert narrow in findings[name]
+
+
+@runs
+def test_more_values_than_32_bits_count() -> None:
+    x = torch.zeros(2**31 + 64, dtype=torch.bfloat16, device="cuda").view(1, -1, 64)
+    x[0, -1] = 1
+    mean, _ = cuda.moments(x)
+    assert mean.tolist() == [[1 / x.shape[1]] * 64]
+    packed = cuda.pack(x, 1)
+    assert packed[0, -2:].sum() == 64
+    del packed
+    u = torch.empty(x.shape[1:], device="cuda")
+    one = torch.ones((), device="cuda")
+    cuda.charge(x[0], None, None, None, one, leak=0.5, zero_reset=False, out=u, statistics=False)
+    x.zero_()
+    cuda.fire(u, one, x[0])
+    assert x.sum(dtype=torch.float32) == 64
+    assert x[0, -1].sum() == 64
+
+
+@runs
+def test_nothing_waits_and_a_graph_replays_the_same() -> None:
+    x = torch.randn(2, 16, 9, 9, 64, dtype=torch.bfloat16, device="cuda").movedim(-1, 2)
+    u = torch.empty_like(x, dtype=torch.float32)
+    vector, theta = torch.ones(2, 64, device="cuda"), torch.ones(2, device="cuda")
+    results: list[Tensor] = []
+
+    def run() -> None:
+        mean, var = cuda.moments(x)
+        found = cuda.charge(
+            x[0], vector[0], vector[0], None, theta[0], leak=0.5, zero_reset=False, out=u[0],
+            statistics=True,
+        )  # fmt: skip
+        assert found is not None
+        spikes = torch.empty_like(x[0])
+        cuda.fire(u[0], theta[0], spikes)
+        cuda.charge(
+            x[1], vector[1], vector[1], u[0], theta[0], leak=0.5, zero_reset=False, out=u[1],
+            statistics=False, spikes=torch.empty_like(x[1]), fire_at=1.0,
+        )  # fmt: skip
+        sums = cuda.grad_sums(x, u, theta, 4.0, x, mean, vector)
+        gradient = cuda.grad_input(x, u, theta, 4.0, x, mean, vector, vector, *sums)
+        back = cuda.unpack(cuda.pack(spikes, 1), 1, torch.bfloat16)
+        results[:] = [mean, var, found, spikes, *sums, gradient, back]
+
+    run()  # compiles
+    with no_waiting():
+        run()
+    expected = [result.clone() for result in results]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    for _ in range(3):
+        for result in results:
+            result.zero_()
+        graph.replay()
+        for result, right in zip(results, expected, strict=True):
+            assert torch.equal(result, right)
