@@ -22,7 +22,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
     Args:
         conv: the convolution.
         x: its inputs.
-        levels: if given, ``x`` holds multiples of 1/levels up to 255/levels, and is stored in bytes.
+        levels: if given, ``x`` holds multiples of 1/levels up to 255/levels, stored in bytes.
     """
     flat = x.flatten(0, 1)  # (K, N, C, H, W) -> (K N, C, H, W)
     backend = kernels.backend(flat)
