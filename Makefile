@@ -1,4 +1,4 @@
-# `make` prints what each target does. Every target sets itself up.
+# `make` prints what each target does. Every target that needs .venv makes it first.
 PYTHON ?= python3
 PIPELINE ?= .
 BENCH ?=
@@ -6,12 +6,12 @@ PARTS ?=
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup train test lint types verify bench reliability docker-test audit licences sbom lock clean
+.PHONY: help setup train test test-fast lint types verify bench reliability docker-test audit licences sbom lock clean
 
 help: ## Print what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## Make .venv from requirements.lock, every hash checked
+setup: $(READY) ## Make .venv from requirements.lock, checking every hash
 	@echo "ready: .venv"
 
 $(READY): requirements.lock requirements-uv.lock pyproject.toml tools/setup.sh
@@ -19,12 +19,17 @@ $(READY): requirements.lock requirements-uv.lock pyproject.toml tools/setup.sh
 	@.venv/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-train: $(READY) ## Train every experiment and regenerate every table and figure
+train: $(READY) ## Train what has changed and write reports/; PIPELINE=pipelines/cifar10 for another
 	@tools/train.sh $(PIPELINE)
 
 test: $(READY) ## Run the tests
-	@dvc pull --quiet --remote embedded data.dvc
+	@dvc pull --quiet data.dvc
 	@python -m pytest
+
+test-fast: $(READY) ## Run the tests of the method, models, data and configuration (a minute)
+	@dvc pull --quiet data.dvc
+	@python -m pytest -m "not slow" tests/snn tests/kernels tests/models tests/data \
+		tests/train/test_config.py tests/train/test_params.py
 
 lint: $(READY) ## Check format and style
 	@ruff format --check . && ruff check .
@@ -32,16 +37,16 @@ lint: $(READY) ## Check format and style
 types: $(READY) ## Check types
 	@mypy
 
-verify: $(READY) ## Train the first batches again and compare every weight with the committed runs
-	@dvc pull --quiet --remote embedded data.dvc
+verify: $(READY) ## Retrain the first batches and compare every weight with the committed runs
+	@dvc pull --quiet data.dvc
 	@python -m steadyspike verify
 
-bench: $(READY) ## Measure speed and memory of the training step; BENCH=--peers beside others
-	@dvc pull --quiet --remote embedded data.dvc
+bench: $(READY) ## Measure training speed and memory; BENCH=--peers adds other frameworks
+	@dvc pull --quiet data.dvc
 	@steadyspike bench $(BENCH)
 
-reliability: $(READY) ## Kill, resume, move, fuzz; writes docs/reliability.md; PARTS=kills one part
-	@dvc pull --quiet --remote embedded data.dvc
+reliability: $(READY) ## Kill, resume, move, fuzz; write docs/reliability.md; PARTS=kills for one part
+	@dvc pull --quiet data.dvc
 	@uv pip install --quiet --require-hashes --requirement requirements-fuzz.lock || true
 	@python tools/reliability $(PARTS)
 
@@ -49,7 +54,7 @@ build/audit/ready: requirements-audit.lock $(READY)
 	@tools/setup.sh "$(PYTHON)" build/audit requirements-audit.lock
 	@touch $@
 
-audit: build/audit/ready ## Look every locked package up among known vulnerabilities
+audit: build/audit/ready ## Look up known vulnerabilities of every locked package
 	@tools/audit.sh
 
 licences: build/audit/ready ## Print the licence of every installed package
@@ -58,11 +63,11 @@ licences: build/audit/ready ## Print the licence of every installed package
 sbom: build/audit/ready ## Write sbom.json, a bill of materials of every installed package
 	@build/audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file sbom.json .venv
 
-docker-test: ## Build the image, train in containers on a real engine, two as two machines
+docker-test: ## Build the image; train in one container, then in two as two machines
 	@docker/test.sh
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows, with hashes
 	@tools/lock.sh
 
-clean: ## Remove the environment; runs, data sets and reports stay
+clean: ## Remove .venv, build and dist; keep runs, data sets and reports
 	rm -rf .venv build dist

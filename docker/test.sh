@@ -120,7 +120,7 @@ mistakes() { # docs/docker.md quotes these messages
         docker compose --file compose.yaml --file "$folder/read-only.yaml" run --rm train true
     refused "this checkout belongs to user $uid, but user 4321 runs here" \
         docker compose run --rm --user 4321:4321 train true
-    refused 'expected a folder with a dvc.yaml' \
+    refused 'expected a folder with a params.yaml' \
         env PIPELINE=pipelines/mnist docker compose run --rm train
     command -v nvidia-smi > /dev/null || refused 'could not select device driver' \
         docker compose --file compose.yaml --file docker/gpu.yaml run --rm train true

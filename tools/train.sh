@@ -1,15 +1,20 @@
 #!/bin/sh
-# Trains what has changed of a pipeline and prints its table.
-# Usage: tools/train.sh [FOLDER], the folder of the pipeline (default: .)
+# Trains the experiments of a pipeline that have changed and prints its table.
+# Usage: tools/train.sh [PIPELINE], "." (the default) or a data set's folder, such as pipelines/cifar10
 set -eu
 pipeline=${1:-.}
-[ -f "$pipeline/dvc.yaml" ] || {
-    echo "train: PIPELINE=$pipeline: expected a folder with a dvc.yaml, for example pipelines/cifar10" >&2
+pipeline=${pipeline%/}
+data=$(basename "$pipeline")
+[ -f "$pipeline/params.yaml" ] || {
+    echo "train: PIPELINE=$pipeline: expected a folder with a params.yaml, for example pipelines/cifar10" >&2
     exit 2
 }
-dvc pull --quiet --remote embedded data.dvc
-dvc repro "$pipeline/dvc.yaml"
+dvc pull --quiet data.dvc
+if [ "$pipeline" = . ]; then
+    dvc repro
+else
+    dvc --cd "$(dirname "$pipeline")" repro --glob "report@$data-*" "report_memory@$data"
+fi
 reports=$pipeline/reports
 [ ! -f "$reports/table4.md" ] || { echo; cat "$reports/table4.md"; echo; }
-reports=${reports#./}
-echo "The whole report: $reports/index.html"
+echo "The whole report: ${reports#./}/index.html"

@@ -114,7 +114,7 @@ def test_an_unknown_pipeline_is_refused_before_anything_runs(tmp_path: Path) -> 
     result = run(tmp_path, REPOSITORY / "tools/train.sh", "pipelines/mnist")
     assert result.returncode == 2
     assert result.stderr == (
-        "train: PIPELINE=pipelines/mnist: expected a folder with a dvc.yaml, "
+        "train: PIPELINE=pipelines/mnist: expected a folder with a params.yaml, "
         "for example pipelines/cifar10\n"
     )
     assert not (tmp_path / "touched").exists()

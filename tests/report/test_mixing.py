@@ -210,9 +210,9 @@ def test_thresholds_of_different_data_sets(paper: Path) -> None:
     refused_paper(
         "pipelines/cifar10/runs/vggsnn-osr_ots/metrics.json and "
         "pipelines/cifar100/runs/vggsnn-osr_ots/metrics.json: evaluation.threshold: ",
-        "in pipelines/cifar10/params.yaml and pipelines/cifar100/params.yaml, then `dvc repro "
-        "pipelines/cifar10/dvc.yaml:evaluate@vggsnn-osr_ots && dvc repro "
-        "pipelines/cifar100/dvc.yaml:evaluate@vggsnn-osr_ots`",
+        "in pipelines/cifar10/params.yaml and pipelines/cifar100/params.yaml, then "
+        "`dvc --cd pipelines repro evaluate@cifar10-vggsnn-osr_ots && "
+        "dvc --cd pipelines repro evaluate@cifar100-vggsnn-osr_ots`",
     )
 
 
@@ -230,7 +230,7 @@ def test_what_is_outdated_is_refused_and_listed(paper: Path) -> None:
     path.write_text(path.read_text().replace("epochs: 300", "epochs: 3"))
     refused_paper(
         "pipelines/cifar100/runs/vggsnn-osr_ots/digests.json: fingerprint: ",
-        "`dvc repro pipelines/cifar100/dvc.yaml:evaluate@vggsnn-osr_ots`",
+        "`dvc --cd pipelines repro evaluate@cifar100-vggsnn-osr_ots`",
     )
     lines = [line for line in list_cells(paper) if "CIFAR-100, VGGSNN, OSR + OTS" in line]
     assert lines

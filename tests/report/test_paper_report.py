@@ -103,7 +103,7 @@ def test_what_was_not_run_is_never_filled_from_the_paper(some: Path, tmp_path: P
             elif row["experiment"] not in done:
                 assert (row["last"], row["best"], row["difference"]) == ("not run", "not run", "")
                 pipeline, experiment = row["experiment"].split("/")
-                command = f"dvc repro pipelines/{pipeline}/dvc.yaml:report@{experiment}"
+                command = f"dvc --cd pipelines repro report@{pipeline}-{experiment}"
                 assert command in content["commands"]
     nothing = samples.copy_pipelines(tmp_path / "nothing")
     write_paper_report(nothing, tmp_path / "none")
@@ -112,7 +112,7 @@ def test_what_was_not_run_is_never_filled_from_the_paper(some: Path, tmp_path: P
     for name in ("figure2a", "figure2b", "figure3"):
         svg = (tmp_path / "none" / f"{name}.svg").read_text()
         assert "not run" in svg
-        assert "dvc repro pipelines/" in svg
+        assert "dvc --cd pipelines repro " in svg
 
 
 def test_a_run_unlike_the_papers_is_told(some: Path, tmp_path: Path) -> None:

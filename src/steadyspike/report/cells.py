@@ -1,6 +1,5 @@
 """The paper's own cells, and which experiment of which pipeline measures each (cells.yaml)."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -85,8 +84,9 @@ class Cell:
     @property
     def command(self) -> str:
         """The command that trains, evaluates and reports it, to be given at the root."""
-        stage = "report_memory" if self.metric == "memory" else f"report@{self.experiment}"
-        return f"dvc repro {shlex.quote(f'pipelines/{self.pipeline}/dvc.yaml:{stage}')}"
+        if self.metric == "memory":
+            return f"dvc --cd pipelines repro report_memory@{self.pipeline}"
+        return f"dvc --cd pipelines repro report@{self.pipeline}-{self.experiment}"
 
 
 @cache

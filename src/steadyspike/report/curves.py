@@ -17,7 +17,7 @@ from steadyspike.report.figure import (
 )
 from steadyspike.report.methods import method_named
 from steadyspike.report.paper import architecture_name, dataset_name, paper
-from steadyspike.report.sources import MEMORY_COMMAND, Pipeline
+from steadyspike.report.sources import Pipeline
 from steadyspike.report.svg import drawing_rules, to_svg
 from steadyspike.report.tables import Column, Table, Value
 from steadyspike.train.history import EpochRow
@@ -36,7 +36,7 @@ def figure2a(pipeline: Pipeline) -> Figure:
     )
     rows: list[list[Value]] = [[p.method, p.steps, round(p.bytes / 1e6, 3)] for p in points]
     sentences = findings.memory(pipeline.memory)
-    commands = [] if points else [MEMORY_COMMAND]
+    commands = [] if points else [pipeline.memory_command]
     if not points:
         svg = empty_svg(name, title, commands)
     else:

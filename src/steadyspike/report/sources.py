@@ -46,17 +46,20 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command, to be given in the pipeline's folder, that measures this experiment."""
-        return measuring([self.name])
+        """The command that measures this experiment."""
+        return measuring([self.name], self.home.parents[1])
 
 
-def measuring(experiments: Sequence[str], folder: Path = Path()) -> str:
-    """The command that measures experiments of the pipeline in `folder`, training what it must."""
-    place = "" if folder == Path() else f"{folder}/dvc.yaml:"
-    return shlex.join(["dvc", "repro", *(f"{place}evaluate@{name}" for name in experiments)])
+def measuring(experiments: Sequence[str], folder: Path) -> str:
+    """The command that measures experiments of the pipeline in `folder`, training what it must.
 
-
-MEMORY_COMMAND = "dvc repro memory"
+    The data sets in pipelines/ share one dvc.yaml, whose stages are named after data set and
+    experiment.
+    """
+    if folder.parent.name != "pipelines":
+        return shlex.join(["dvc", "repro", *(f"evaluate@{name}" for name in experiments)])
+    stages = [f"evaluate@{folder.name}-{name}" for name in experiments]
+    return shlex.join(["dvc", "--cd", str(folder.parent), "repro", *stages])
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,14 @@ class Pipeline:
 
     runs: tuple[Run, ...]
     memory: tuple[Memory, ...] | None
+
+    @property
+    def memory_command(self) -> str:
+        """The command that measures `memory`."""
+        folder = self.runs[0].home.parents[1]
+        if folder.parent.name != "pipelines":
+            return "dvc repro memory"
+        return shlex.join(["dvc", "--cd", str(folder.parent), "repro", f"memory@{folder.name}"])
 
     @property
     def networks(self) -> "list[Pipeline]":
