@@ -179,7 +179,7 @@ MISTAKES = {
         r"model\.safetensors: not found: train it with `steadyspike train tiny`",
     ),
     "truncated weights": Mistake(
-        cut(MODEL, 100), EVALUATE, r"runs/tiny/model\.safetensors: no whole safetensors file"
+        cut(MODEL, 100), EVALUATE, r"runs/tiny/model\.safetensors: damaged safetensors file"
     ),
     "weights of another experiment": Mistake(
         params("- 2\n", "- 3\n"),

@@ -1,4 +1,4 @@
-"""`steadyspike import-released`: from a released checkpoint to weights, and what it refuses."""
+"""`steadyspike import-released`: converted weights, and what it refuses."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def released(path: Path, shapes: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize("name", ["vggsnn_2x48_11", "resnet19_3x32_100", "sew_resnet34_3x64_1000"])
-def test_the_file_holds_what_the_checkpoint_held(name: str, tmp_path: Path) -> None:
+def test_the_weights_file_has_the_tensors_of_the_checkpoint(name: str, tmp_path: Path) -> None:
     entry = GOLDEN[name]
     checkpoint = released(tmp_path / "checkpoint_max.pth", entry["keys"])
     out = tmp_path / "out" / "model.safetensors"
@@ -51,7 +51,7 @@ def gesture_shapes(width: int) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("width", [512, 1024])
-def test_the_gesture_head_is_told_by_its_shapes(width: int, tmp_path: Path) -> None:
+def test_the_gesture_head_is_inferred_from_shapes(width: int, tmp_path: Path) -> None:
     checkpoint = released(tmp_path / "gesture.pth", gesture_shapes(width))
     model = import_released(checkpoint, "vggsnn", tmp_path / "gesture.safetensors")
     assert isinstance(model, VGGSNN)

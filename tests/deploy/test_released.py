@@ -1,4 +1,4 @@
-"""Released checkpoints: their networks' stored outputs, and files that are not one."""
+"""Checkpoints of the released code: golden outputs of their networks, and damaged files."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ TRAINED = [name for name, entry in GOLDEN.items() if "train_losses_2steps_batch4
 
 
 def released_state(shapes: Mapping[str, tuple[int, ...] | list[int]]) -> dict[str, Tensor]:
-    """The stored networks' state dict: entry j is made from stream j."""
+    """The state dict of the golden networks: entry j is made from stream j."""
     state = {}
     for stream, (key, shape) in enumerate(shapes.items()):
         scale, shift = {
@@ -54,13 +54,9 @@ def stored(
     return entry, model
 
 
-def test_has_the_stored_number_of_parameters(stored: tuple[dict[str, Any], nn.Module]) -> None:
-    entry, model = stored
-    assert sum(parameter.numel() for parameter in model.parameters()) == entry["parameters"]
-
-
 def test_infers_the_stored_logits(stored: tuple[dict[str, Any], nn.Module]) -> None:
     entry, model = stored
+    assert sum(parameter.numel() for parameter in model.parameters()) == entry["parameters"]
     shape = (entry["batch"], entry["in_channels"], entry["image"], entry["image"])
     steps = range(entry["T"])
     clip = torch.stack([noise(shape, 5000 + t * entry["frames_differ"], 1.7) for t in steps])
@@ -76,7 +72,7 @@ def test_infers_the_stored_logits(stored: tuple[dict[str, Any], nn.Module]) -> N
 @pytest.mark.parametrize("stored", TRAINED, indirect=True)
 def test_trains_with_the_stored_losses(stored: tuple[dict[str, Any], nn.Module]) -> None:
     entry, model = stored
-    model = copy.deepcopy(model).train()  # a training presentation moves the running statistics
+    model = copy.deepcopy(model).train()  # training changes the running statistics
     shape = (4, entry["in_channels"], entry["image"], entry["image"])
     frames = noise(shape, 6000, 1.7).unsqueeze(0)
     losses = []
@@ -92,27 +88,28 @@ def test_trains_with_the_stored_losses(stored: tuple[dict[str, Any], nn.Module])
     assert_golden(first.weight.grad.norm(), stored_norm, "gradient norm")
 
 
-# What follows needs no full-size network.
+# A tiny network
 
 
 def tiny(**options: Any) -> VGGSNN:
     return VGGSNN(2, 3, widths=(4, "P", 5), **options)
 
 
+NORM = ("gamma", "beta", "run_mean", "run_var")
 TINY_KEYS = {
     "features.0.synapse.weight": (4, 2, 3, 3),
     "features.0.synapse.bias": (4,),
-    **{f"features.0.bn.{name}": (4,) for name in ("gamma", "beta", "run_mean", "run_var")},
+    **{f"features.0.bn.{name}": (4,) for name in NORM},
     "features.2.synapse.weight": (5, 4, 3, 3),
     "features.2.synapse.bias": (5,),
-    **{f"features.2.bn.{name}": (5,) for name in ("gamma", "beta", "run_mean", "run_var")},
+    **{f"features.2.bn.{name}": (5,) for name in NORM},
     "classifier.0.weight": (3, 5),
     "classifier.0.bias": (3,),
 }
 
 
 @pytest.mark.parametrize("norm", ["osr", "per_step", "linear"])
-def test_any_online_norm_and_dtype_takes_the_tensors(norm: str, tmp_path: Path) -> None:
+def test_tensors_are_loaded_with_any_online_norm(norm: str, tmp_path: Path) -> None:
     net = released_state(TINY_KEYS)
     torch.save({"net": net}, tmp_path / "c.pth")
     model = tiny(norm=norm)
@@ -129,13 +126,13 @@ def test_any_online_norm_and_dtype_takes_the_tensors(norm: str, tmp_path: Path) 
         assert torch.equal(tensor, net[key].float()), key
 
 
-def test_the_gesture_head_is_numbered_with_its_scales_and_dropouts(tmp_path: Path) -> None:
+def test_layers_of_the_gesture_head_have_every_third_number(tmp_path: Path) -> None:
     linear = {key: shape for key, shape in TINY_KEYS.items() if key.startswith("features")}
     head: dict[str, tuple[int, ...]] = {}
     for index, (inputs, outputs) in ((0, (5, 7)), (3, (7, 6))):
         head[f"classifier.{index}.synapse.weight"] = (outputs, inputs)
         head[f"classifier.{index}.synapse.bias"] = (outputs,)
-        for name in ("gamma", "beta", "run_mean", "run_var"):
+        for name in NORM:
             head[f"classifier.{index}.bn.{name}"] = (outputs,)
     head["classifier.6.weight"], head["classifier.6.bias"] = (3, 6), (3,)
     net = released_state({**linear, **head})
@@ -148,7 +145,7 @@ def test_the_gesture_head_is_numbered_with_its_scales_and_dropouts(tmp_path: Pat
     assert torch.equal(model.classifier.bias, net["classifier.6.bias"].float())
 
 
-def test_what_an_earlier_training_learned_is_forgotten(tmp_path: Path) -> None:
+def test_running_thresholds_and_fallbacks_are_reset(tmp_path: Path) -> None:
     net = {**released_state(TINY_KEYS), "features.0.neuron.run_th": torch.ones(1)}
     torch.save({"net": net}, tmp_path / "c.pth")
     model = tiny()
@@ -170,7 +167,7 @@ def saved(checkpoint: Any) -> Callable[[Path], None]:
 
 
 def with_net(**changes: Any) -> Callable[[Path], None]:
-    """A checkpoint with some keys of the tiny network changed, or taken out by None."""
+    """A checkpoint of the tiny network with some keys changed, or removed (None)."""
     net = released_state(TINY_KEYS)
     for key, value in changes.items():
         if value is None:
@@ -215,9 +212,9 @@ BAD = {
 }
 
 
-@pytest.mark.filterwarnings("error")  # they would be more lines on standard error
+@pytest.mark.filterwarnings("error")  # a warning would be a second line on stderr
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_file_is_refused_in_one_line_and_loads_nothing(case: str, tmp_path: Path) -> None:
+def test_a_bad_file_loads_nothing(case: str, tmp_path: Path) -> None:
     make, expected = BAD[case]
     path = tmp_path / "checkpoint_max.pth"
     make(path)
@@ -241,7 +238,7 @@ def test_a_file_that_runs_code_is_refused_without_running_it(tmp_path: Path) -> 
     assert not (tmp_path / "sprung").exists()
 
 
-def test_networks_that_no_released_checkpoint_fits_are_refused(tmp_path: Path) -> None:
+def test_networks_without_released_checkpoints(tmp_path: Path) -> None:
     with_net()(tmp_path / "c.pth")
     with pytest.raises(UserError, match=re.escape(f"{tmp_path / 'c.pth'}: norm: expected")):
         load_released(tmp_path / "c.pth", tiny(norm="batch", online=False))

@@ -20,36 +20,29 @@ class Scale(nn.Module):
         self.weight = nn.Parameter(torch.full((5,), 2.0))
 
 
-def counted(forward: Any) -> tuple[int, Any]:
-    """The bytes kept by ``forward(weight, x)`` of x (3, 5), and what it returns."""
-    model, x = Scale(), torch.randn(3, 5)
-    kept = KeptBytes(model)
-    with kept.counted():
-        result = forward(model.weight, x)
-    return kept.total, result
-
-
 @pytest.mark.parametrize(
     ("forward", "floats"),
     [
         (lambda w, x: x + w, 0),
-        (lambda w, x: x * w, 15),  # x, for the gradient of w; w itself is there anyway
+        (lambda w, x: x * w, 15),  # x, for the gradient of w; w is a parameter
         (lambda w, x: (x * w).exp(), 30),  # and exp's result
-        (lambda w, x: (x * w) * (x + w), 45),  # both factors beside x, which is not counted twice
+        (lambda w, x: (x * w) * (x + w), 45),  # and both factors; x once
         (lambda w, x: (x * w) * x, 15),  # x once, whichever operation needs it
         (lambda w, x: (x.view(15)[:5] * w) + x[1] * w, 15),  # two views of x are one storage
-        (lambda w, x: (x[:1].expand(3, 5) * w).sum(), 15),  # a view keeps all of what it shows
-        (lambda w, x: x[:1].clone().expand(3, 5) * w, 5),  # a repeated row is there once
+        (lambda w, x: (x[:1].expand(3, 5) * w).sum(), 15),  # a view keeps its whole storage
+        (lambda w, x: x[:1].clone().expand(3, 5) * w, 5),  # a repeated row is stored once
         (lambda w, x: x.exp().sin(), 0),  # nothing to learn, nothing kept
     ],
 )
 def test_bytes_by_hand(forward: Any, floats: int) -> None:
-    assert counted(forward)[0] == floats * FLOAT
-
-
-def test_without_gradients_nothing_is_kept() -> None:
-    with torch.no_grad():
-        assert counted(lambda w, x: (x * w).exp())[0] == 0
+    model, x = Scale(), torch.randn(3, 5)
+    kept = KeptBytes(model)
+    with kept.counted():
+        result = forward(model.weight, x)
+    assert kept.total == floats * FLOAT, result
+    with kept.counted(), torch.no_grad():
+        forward(model.weight, x)
+    assert kept.total == 0
 
 
 def test_counting_begins_anew_and_leaves_gradients_alone() -> None:
@@ -80,7 +73,7 @@ def kept(steps: int, chunk: int, **options: Any) -> int:
 
 
 def osr_by_hand(k: int) -> int:
-    """What the formulas of one chunk of k steps need for their gradients; the frames are still."""
+    """The tensors that the gradients of one chunk of k steps need; the frames are still."""
     floats = {
         "the convolution's input, of all steps": N * HW,
         "OSR's input I, of all steps": N * C * HW,
@@ -93,7 +86,7 @@ def osr_by_hand(k: int) -> int:
     floats |= {
         "m, s, σ[t] and γ/s of OSR": 4 * k * C,
         "μ and σ² of all steps": 2 * C,
-        "u; that of the last step is there anyway": (k - 1) * N * C * HW,
+        "u; that of the last step is the neurons' state": (k - 1) * N * C * HW,
         "θ": k,
     }
     labels = k * N  # of the cross-entropy
@@ -119,7 +112,7 @@ def test_it_grows_with_k_and_not_with_t() -> None:
     by_chunk = [kept(8, chunk) for chunk in (1, 2, 4, 8)]
     assert by_chunk == sorted(set(by_chunk))
     assert kept(16, 4) == kept(4, 4)
-    assert kept(5, 4) == kept(4, 4)  # the most of both calls, not their sum
+    assert kept(5, 4) == kept(4, 4)  # the maximum of both calls, not their sum
 
 
 def test_through_time_it_is_linear_in_t() -> None:

@@ -22,8 +22,8 @@ def flat_pool(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2).flatten(1)
 
 
-# Each spiking synapse layer of `networks`, and where its spikes come from: neurons, and what lies
-# between. Those of a residual sum come from every block before, "max" after a pooling of the stem.
+# For each layer of `networks` with spiking input: the neurons its spikes come from, and the map in
+# between. A residual sum has several sources; "max" is the max-pooled stem.
 WIRING: dict[str, dict[str, list[tuple[str, Map]]]] = {
     "vggsnn": {
         "features.2.conv": [("features.0.neuron", lambda x: F.avg_pool2d(x, 2))],
@@ -72,7 +72,7 @@ WIRING: dict[str, dict[str, list[tuple[str, Map]]]] = {
 
 
 @every
-def test_networks_count_what_each_spike_changes(name: str) -> None:
+def test_each_layer_of_a_network_against_brute_force(name: str) -> None:
     model = networks(stabilize_threshold=True)[name]
     modules = dict(model.named_modules())
     spikes: dict[str, Tensor] = {}
@@ -111,34 +111,8 @@ def test_networks_count_what_each_spike_changes(name: str) -> None:
     assert inputs.keys() == found.keys() > wiring.keys()
 
 
-def test_real_valued_layers() -> None:
-    real = {
-        name: {
-            layer
-            for layer, found in count(model, clip()).per_layer().items()
-            if found.multiply_accumulates
-        }
-        for name, model in networks().items()
-    }
-    assert real == {
-        "vggsnn": {"features.0.conv"},
-        "gesture": {"features.0.conv"},
-        "resnet19": {"stem.conv", "classifier"},
-        "sew": {"stem.conv"},
-        "nf": {"stem.conv", "stages.1.0.shortcut.conv", "classifier"},
-    }
-
-
-def test_neurons_that_always_spike_use_every_connection() -> None:
-    model = networks(v_threshold=-1e9, reset="zero", stabilize_threshold=False)["nf"]
-    for layer in count(model, clip()).per_layer().values():
-        assert layer.synaptic_operations in (0, 4 * layer.dense_multiply_accumulates)
-    silent = networks(v_threshold=1e9, stabilize_threshold=False)["resnet19"]
-    assert count(silent, clip()).total().synaptic_operations == 0
-
-
 def test_full_size() -> None:
-    """VGGSNN for 32 by 32 images: connections counted by hand, borders taken off."""
+    """VGGSNN for 32 by 32 images: connections counted by hand, without those to the padding."""
     model = VGGSNN(3, 10)
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     sides = [32, 32, 16, 16, 8, 8, 4, 4]
@@ -147,7 +121,7 @@ def test_full_size() -> None:
         int(fan_out(layer, torch.Size(shape)).sum())
         for layer, shape in zip(layers, [*shapes, (512,)], strict=True)
     ]
-    # A row of n inputs has 3 n - 2 taps inside.
+    # Of the 3 n taps in a row of n inputs, 2 fall on the padding.
     assert found == [
         *(3 * 64 * 94**2, 64 * 128 * 94**2),
         *(128 * 256 * 46**2, 256 * 256 * 46**2),

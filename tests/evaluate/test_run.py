@@ -186,7 +186,7 @@ def test_damaged_weights(
 ) -> None:
     path = trained / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] if content is None else content)
-    refused(experiment, dataset, trained, f"{path}: no whole safetensors file")
+    refused(experiment, dataset, trained, f"{path}: damaged safetensors file")
 
 
 @pytest.mark.parametrize(

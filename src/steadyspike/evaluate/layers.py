@@ -16,8 +16,6 @@ BINS = Bins(low=-4.0, high=4.0, count=80)
 class LayerRecorder:
     """Counts spikes and membrane potentials of every LIF layer while `recording`.
 
-    All sums stay on the model's device until they are asked for.
-
     Args:
         model: any module with LIF layers; to be run in evaluation mode.
         steps: T of each clip.
@@ -45,7 +43,7 @@ class LayerRecorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record every step of the body; each LIF layer has one observer, which is taken."""
+        """Record every step of the body, as the observer of each LIF layer."""
 
         def observer(name: str) -> Callable[[Tensor, int, Tensor], None]:
             return lambda u, step, threshold: self._record(name, u, step, threshold)
@@ -72,7 +70,7 @@ class LayerRecorder:
         )
 
     def firing_rate(self) -> FiringRate:
-        """Of the whole network: a layer weighs by its number of neurons."""
+        """The share of all neurons of the network that spike, to six decimals."""
         spikes = torch.stack(list(self._spikes.values())).sum(0).tolist()
         neurons = torch.stack(list(self._counts.values())).sum((0, 2)).tolist()
         rates = [count / total for count, total in zip(spikes, neurons, strict=True)]
@@ -81,7 +79,7 @@ class LayerRecorder:
         )
 
     def layers(self) -> Layers:
-        """Of each layer."""
+        """Histograms, moments and firing rates of each layer."""
         return Layers(bins=self.bins, layers=[self._layer(name) for name in self._layers])
 
     def _layer(self, name: str) -> Layer:

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +23,9 @@ from pydantic import (
 
 from steadyspike.errors import UserError
 from steadyspike.files import read_at_most, write_atomically
-from steadyspike.train.config import Experiment
+
+if TYPE_CHECKING:  # it imports torch
+    from steadyspike.train.config import Experiment
 
 LARGEST = 1 << 22  # bytes of one file; the largest real ones have some hundred thousand
 
@@ -100,7 +102,7 @@ class Evaluation(Record):
     threshold: Literal["live", "fixed", "constant"]
 
     @classmethod
-    def of(cls, experiment: Experiment) -> "Evaluation":
+    def of(cls, experiment: "Experiment") -> "Evaluation":
         """The settings an experiment is evaluated with."""
         model = experiment.model
         return cls(
@@ -195,29 +197,35 @@ Row = TypeVar("Row", bound=BaseModel)
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:
+    """Write ``metrics.json``, without the keys that are None."""
     content = json.dumps(metrics.model_dump(exclude_none=True), indent=2)
     write_atomically(path, content + "\n")
 
 
 def write_layers(path: Path, layers: Layers) -> None:
+    """Write ``layers.json``, in one line: its lists are long."""
     write_atomically(path, json.dumps(layers.model_dump()) + "\n")
 
 
 def write_memory(path: Path, rows: list[Memory]) -> None:
+    """Write ``memory.csv``."""
     lines = [",".join(Memory.model_fields)]
     lines += [f"{row.method},{row.steps},{row.bytes}" for row in rows]
     write_atomically(path, "\n".join(lines) + "\n")
 
 
 def read_metrics(path: Path) -> Metrics:
+    """Read ``metrics.json``; errors as in `read_record`."""
     return read_record(path, Metrics)
 
 
 def read_layers(path: Path) -> Layers:
+    """Read ``layers.json``; errors as in `read_record`."""
     return read_record(path, Layers)
 
 
 def read_memory(path: Path) -> list[Memory]:
+    """Read ``memory.csv``; errors as in `read_rows`."""
     return read_rows(path, Memory)
 
 

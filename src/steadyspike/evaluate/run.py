@@ -50,7 +50,7 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
     ]
     (model, history), score = runs[0], scores[0]
     recorder, counter = LayerRecorder(model, how.steps), OperationCounter(model, how.steps)
-    # In plain torch, where every layer runs as a module of its own at every step.
+    # In plain torch, where each layer is a module of its own that runs at every step
     with kernels.disabled(), recorder.recording(), counter.counting():
         evaluate(model, dataset, replace(how, still=False))
     seeds = map(str, experiment.seeds)
@@ -84,7 +84,7 @@ def measure_weights(
             for a network without OTS.
     """
     model = build_model(experiment, dataset)
-    load_weights(weights, model, _train(experiment))
+    load_weights(weights, model, _remedy(experiment))
     if threshold is not None and not set_inference_threshold(model, threshold):
         raise UserError(
             f"{experiment.name}: --threshold {threshold}: expected an experiment with OTS "
@@ -104,7 +104,7 @@ def set_inference_threshold(model: nn.Module, threshold: Literal["live", "fixed"
 
 def _load(run: Experiment, dataset: Dataset, folder: Path) -> tuple[nn.Module, list[EpochRow]]:
     """The trained network of one seed, in evaluation mode, and its history."""
-    remedy = _train(run)
+    remedy = _remedy(run)
     digests = read_record(folder / "digests.json", Digests, remedy)
     if digests.fingerprint != run.fingerprint():
         raise UserError(
@@ -121,7 +121,7 @@ def _load(run: Experiment, dataset: Dataset, folder: Path) -> tuple[nn.Module, l
     return model, history
 
 
-def _train(experiment: Experiment) -> str:
+def _remedy(experiment: Experiment) -> str:
     return f"train it with `steadyspike train {experiment.name}`"
 
 

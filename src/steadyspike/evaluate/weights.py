@@ -1,4 +1,4 @@
-"""Weights back from a file."""
+"""Read weights files."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def load_weights(path: Path, model: nn.Module, remedy: str) -> None:
     try:
         state = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path}: no whole safetensors file: {error}") from None
+        raise UserError(f"{path}: damaged safetensors file: {error}") from None
     own = model.state_dict()
     wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
     wrong += [f"{name} is unknown" for name in state.keys() - own.keys()]
