@@ -114,9 +114,11 @@ class Project:
         sources = self.root / "src" / "steadyspike" / "data"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(test_cifar, "COUNT", 8)  # images a file
-            known = test_cifar.lay(CIFAR10, self.data / CIFAR10.name / CIFAR10.folder)
-        sums = {md5: known.files[name] for name, md5 in CIFAR10.files.items()}
-        replace(sources / "cifar.py", sums)
+            folder = self.data / CIFAR10.name / CIFAR10.reader.base_folder
+            small = test_cifar.lay(CIFAR10, folder)
+        with (sources / "cifar.py").open("a") as code:
+            for name, value in small.items():
+                code.write(f"\nCIFAR10.reader.{name} = {value!r}")
         replace(sources / "dvs_gesture.py", {MD5: lay_gesture(self.data)})
         lay_imagenet(self.data)
         replace(

@@ -20,8 +20,7 @@ import yaml
 
 from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
-from steadyspike.data.fashion_mnist import CLASSES, FILES, MEAN, STD
-from steadyspike.data.idx import write_idx
+from steadyspike.data.fashion_mnist import CLASSES, FILES, MEAN, STD, write_idx
 from steadyspike.data.manifest import file_sum, manifest_of_files, write_manifest
 from steadyspike.errors import UserError
 from steadyspike.train.config import Experiment

@@ -6,6 +6,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import BuiltinFunctionType
 from typing import Any, ClassVar
 
@@ -115,3 +116,8 @@ def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> 
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content, method)
     return out.getvalue()
+
+
+def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(zip_of(members))

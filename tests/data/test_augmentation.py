@@ -1,19 +1,46 @@
 import math
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import transforms as torchvisions
 
-from steadyspike.data.augmentation import AUGMENTATIONS, random_crop, random_flip
-from steadyspike.data.counter_rng import CROP_COLUMN, CROP_ROW, FLIP, random_integers, splitmix
-
-IMAGES = torch.randint(1, 256, (40, 3, 9, 7), generator=torch.Generator().manual_seed(0)).to(
-    torch.uint8
+from steadyspike.data.augmentation import (
+    AUGMENTATIONS,
+    CROP_ASPECTS,
+    random_boxes,
+    random_crop,
+    random_cutout,
+    random_flip,
 )
-INDICES = torch.randperm(10_000, generator=torch.Generator().manual_seed(1))[:40]
+from steadyspike.data.counter_rng import (
+    CROP_COLUMN,
+    CROP_ROW,
+    CUTOUT,
+    CUTOUT_AREA,
+    CUTOUT_ASPECT,
+    CUTOUT_COLOUR,
+    CUTOUT_COLUMN,
+    CUTOUT_ROW,
+    FLIP,
+    RESIZED_CROP,
+    random_integers,
+    random_reals,
+)
+
+GENERATOR = torch.Generator().manual_seed(0)
+IMAGES = torch.randint(1, 256, (40, 3, 9, 7), generator=GENERATOR).to(torch.uint8)
+INDICES = torch.randperm(10_000, generator=GENERATOR)[:40]
+PHOTOS = torch.randint(0, 256, (300, 3, 32, 32), generator=GENERATOR).to(torch.uint8)
+PHOTO_INDICES = torch.randperm(50_000, generator=GENERATOR)[:300]
+SEED, EPOCH = 5, 17
 DEVICES = [
     "cpu",
     pytest.param(
@@ -22,52 +49,19 @@ DEVICES = [
 ]
 
 
-def test_splitmix_is_the_published_one() -> None:
-    # The first outputs of the authors' C program from the state 1234567.
-    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    got = splitmix(torch.tensor(1234567), torch.arange(1, 4)).tolist()
-    assert [word % 2**64 for word in got] == published
-
-
-def test_numbers_are_the_ones_that_were_always_used() -> None:
-    indices = torch.tensor([0, 1, 59_999])
-    assert random_integers(0, 0, indices, FLIP, 1000).tolist() == [98, 812, 679]
-    assert random_integers(7, 3, indices, CROP_ROW, 1000).tolist() == [591, 230, 35]
-
-
-@pytest.mark.parametrize("below", [2, 9, 1000])
-@pytest.mark.parametrize("draw", [FLIP, CROP_ROW, CROP_COLUMN])
-def test_numbers_are_uniform(below: int, draw: int) -> None:
-    counts = random_integers(3, 5, torch.arange(100_000), draw, below).bincount()
-    assert len(counts) == below
-    expected = 100_000 / below
-    chi_squared = float(((counts - expected) ** 2 / expected).sum())
-    assert abs(chi_squared - (below - 1)) < 5 * math.sqrt(2 * (below - 1))
-
-
-def test_numbers_of_different_purpose_are_independent() -> None:
-    indices = torch.arange(20_000)
-
-    def number(seed: int = 0, epoch: int = 0, draw: int = 0, shift: int = 0) -> Tensor:
-        return random_integers(seed, epoch, indices + shift, draw, 1000).double()
-
-    base = number()
-    for other in (number(seed=1), number(epoch=1), number(draw=1), number(shift=1)):
-        assert abs(float(torch.corrcoef(torch.stack([base, other]))[0, 1])) < 5 / math.sqrt(20_000)
-        assert (base == other).double().mean() < 0.003
-
-
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 @given(cuts=st.lists(st.integers(0, 40), max_size=6))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_no_split_into_batches_changes_a_sample(name: str, cuts: list[int]) -> None:
     augment = AUGMENTATIONS[name]
+    before = IMAGES.clone()
     whole = augment(IMAGES, 0, 1, INDICES)
     edges = [0, *sorted(cuts), 40]
     parts = [augment(IMAGES[a:b], 0, 1, INDICES[a:b]) for a, b in pairwise(edges)]
     assert torch.equal(torch.cat(parts), whole)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(len(cuts)))
     assert torch.equal(augment(IMAGES[order], 0, 1, INDICES[order]), whole[order])
+    assert torch.equal(IMAGES, before)
 
 
 def crop_one(image: Tensor, down: int, right: int) -> Tensor:
@@ -105,30 +99,170 @@ def test_flip_is_exactly_the_loop_over_images() -> None:
 def test_crop_flip_crops_by_four_and_then_flips() -> None:
     got = AUGMENTATIONS["crop_flip"](IMAGES, 5, 6, INDICES)
     assert torch.equal(got, random_flip(random_crop(IMAGES, 5, 6, INDICES, 4), 5, 6, INDICES))
-    assert AUGMENTATIONS["none"](IMAGES, 5, 6, INDICES) is IMAGES
 
 
-def test_events_keep_their_axes() -> None:
-    clips = IMAGES[:12].view(4, 3, 3, 9, 7)  # (N, T, C, H, W): one shift for all T steps
-    got = AUGMENTATIONS["crop_flip"](clips, 0, 0, INDICES[:4])
-    flat = AUGMENTATIONS["crop_flip"](clips.flatten(1, 2), 0, 0, INDICES[:4])
-    assert torch.equal(got, flat.view_as(clips))
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_all_steps_of_a_clip_move_alike(name: str) -> None:
+    clips = PHOTOS[:40].view(10, 4, 3, 32, 32)  # (N, T, C, H, W)
+    got = AUGMENTATIONS[name](clips, 0, 0, INDICES[:10])
+    for step in range(4):
+        alone = AUGMENTATIONS[name](clips[:, step], 0, 0, INDICES[:10])
+        assert torch.equal(got[:, step], alone)
 
 
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 @pytest.mark.parametrize("device", DEVICES)
-def test_every_device_computes_the_same(device: str) -> None:
-    for name, augment in AUGMENTATIONS.items():
-        got = augment(IMAGES.to(device), 0, 1, INDICES)
-        assert torch.equal(got.cpu(), augment(IMAGES, 0, 1, INDICES)), name
-        assert got.device.type == device
+def test_every_device_computes_the_same(name: str, device: str) -> None:
+    got = AUGMENTATIONS[name](IMAGES.to(device), 0, 1, INDICES)
+    assert got.device.type == device
+    assert torch.equal(got.cpu(), AUGMENTATIONS[name](IMAGES, 0, 1, INDICES))
 
 
-def test_rows_columns_and_mirroring_are_drawn_independently() -> None:
-    assert len({FLIP, CROP_ROW, CROP_COLUMN}) == 3
+def test_rows_columns_and_mirroring_are_independent() -> None:
     dots = torch.zeros(18_000, 1, 3, 5, dtype=torch.uint8)
     dots[:, :, 1, 1] = 1  # left of the middle, so that mirroring shows
     moved = AUGMENTATIONS["flip"](dots, 0, 0, torch.arange(18_000))
     moved = random_crop(moved, 0, 0, torch.arange(18_000), 1)
-    counts = moved.sum(0).flatten()  # 3 rows, 3 columns, twice; the middle column is met by both
+    counts = moved.sum(0).flatten()  # 3 rows, 3 columns, twice; both mirrorings share the middle
     expected = torch.tensor([1000, 1000, 2000, 1000, 1000] * 3)
     assert ((counts - expected).abs() < 5 * expected.sqrt()).all()
+
+
+def rectangle(index: Tensor) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the cutout of one image, computed in Python's floats."""
+
+    def real(draw: int) -> float:
+        return float(random_reals(SEED, EPOCH, index, draw))
+
+    if not int(random_integers(SEED, EPOCH, index, CUTOUT, 2)):
+        return None
+    area = (0.02 + 0.38 * real(CUTOUT_AREA)) * 32 * 32
+    aspect = 0.4 + 2.1 * real(CUTOUT_ASPECT)
+    wide, tall = int(math.sqrt(area / aspect)), int(math.sqrt(area * aspect))
+    left = int(random_integers(SEED, EPOCH, index, CUTOUT_COLUMN, 33 - wide))
+    top = int(random_integers(SEED, EPOCH, index, CUTOUT_ROW, 33 - tall))
+    return left, top, left + wide, top + tall
+
+
+def augment_one(image: Tensor, index: Tensor) -> Tensor:
+    """One image by Pillow, step by step as in the released code."""
+    down, right = (int(random_integers(SEED, EPOCH, index, d, 9)) for d in (CROP_ROW, CROP_COLUMN))
+    padded = Image.new("RGB", (40, 40))
+    padded.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), (4, 4))
+    picture = padded.crop((right, down, right + 32, down + 32))
+    box = rectangle(index)
+    if box is not None:
+        picture.paste(int(random_integers(SEED, EPOCH, index, CUTOUT_COLOUR, 256)), box)
+    if int(random_integers(SEED, EPOCH, index, FLIP, 2)):
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def test_crop_cutout_flip_is_exactly_the_loop_over_pillow_images() -> None:
+    got = AUGMENTATIONS["crop_cutout_flip"](PHOTOS, SEED, EPOCH, PHOTO_INDICES)
+    assert got.dtype == torch.uint8
+    for n, index in enumerate(PHOTO_INDICES):
+        assert torch.equal(got[n], augment_one(PHOTOS[n], index)), n
+
+
+def test_rectangles_have_the_sizes_and_frequency_of_the_original() -> None:
+    grey = torch.full((1,), 9, dtype=torch.uint8).expand(20_000, 3, 32, 32)
+    painted = (random_cutout(grey, 0, 0, torch.arange(20_000)) != 9).any(1)  # (N, H, W)
+    tall = painted.any(2).sum(1)
+    wide = painted.any(1).sum(1)
+    assert torch.equal(painted.sum((1, 2)), tall * wide)  # one rectangle, nothing else
+    hit = tall > 0
+    assert hit.double().mean() == pytest.approx(0.5, abs=0.015)
+    area = (tall * wide)[hit].double() / 1024
+    assert area.max() <= 0.4
+    assert area.min() > 0.01  # both sides are rounded down
+    # The mean of a uniform area is 0.21; rounding down costs about one pixel a side.
+    assert 0.17 < area.mean() < 0.21
+    for side in (tall, wide):
+        assert 28 <= side[hit].max() <= 32
+        assert side[hit].min() >= int(math.sqrt(0.02 * 1024 / 2.5))
+    middle = painted[hit].double().mean(0)
+    assert torch.allclose(middle, middle.flip(0), atol=0.03)
+    assert torch.allclose(middle, middle.flip(1), atol=0.03)
+
+
+def test_the_colour_is_a_shade_of_red() -> None:
+    black = torch.zeros(20_000, 3, 32, 32, dtype=torch.uint8)
+    painted = random_cutout(black, 0, 0, torch.arange(20_000)).flatten(2).max(2).values  # (N, 3)
+    assert not painted[:, 1:].any()
+    counts = painted[:, 0].long().bincount(minlength=256)[1:].double()
+    assert abs(float(((counts - 39) ** 2 / 39).sum()) - 255) < 6 * math.sqrt(2 * 255)
+
+
+class ScriptedTorch:
+    """Stands in for the ``torch`` that torchvision draws from: returns given numbers."""
+
+    def __init__(self, attempts: list[list[float]]) -> None:
+        self.attempts = iter(attempts)
+        self.rest: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def tensor(self, values: Any) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64)
+
+    def empty(self, _: int) -> "ScriptedTorch":
+        return self
+
+    def uniform_(self, low: float, high: float) -> Tensor:
+        # Area and aspect of an attempt; the next two are its place, asked for only if it fits.
+        if len(self.rest) in (0, 2):
+            self.rest = list(next(self.attempts))
+        return self.tensor([float(low) + (float(high) - float(low)) * self.rest.pop(0)])
+
+    def randint(self, low: int, high: int, size: tuple[int]) -> Tensor:
+        return torch.tensor([int(self.rest.pop(0) * high)])
+
+
+@pytest.mark.parametrize("min_area", [0.08, 0.7])
+@pytest.mark.parametrize(
+    "size",
+    [(500, 375), (375, 500), (224, 224), (128, 128), (60, 3000), (2999, 61), (97, 301), (3, 2)],
+)
+def test_boxes_are_torchvisions_for_the_same_numbers(
+    size: tuple[int, int], min_area: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indices = torch.arange(200)
+    draws = torch.arange(RESIZED_CROP, RESIZED_CROP + 40)
+    numbers = random_reals(3, 4, indices[:, None], draws).view(-1, 10, 4).tolist()
+    theirs = []
+    for attempts in numbers:
+        monkeypatch.setattr(torchvisions, "torch", ScriptedTorch(attempts))
+        image = Image.new("RGB", size)
+        theirs.append(RandomResizedCrop.get_params(image, [min_area, 1.0], list(CROP_ASPECTS)))
+    ours = random_boxes(*size, min_area, 3, 4, indices)
+    assert [tuple(box) for box in ours.tolist()] == theirs
+    assert size != (500, 375) or len(set(theirs)) > 150
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 99))
+def test_a_box_lies_inside_its_image(width: int, height: int, seed: int) -> None:
+    top, left, tall, wide = random_boxes(width, height, 0.08, seed, 0, torch.arange(20)).unbind(1)
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (tall > 0).all()
+    assert (wide > 0).all()
+    assert (top + tall <= height).all()
+    assert (left + wide <= width).all()
+
+
+def test_the_boxes_never_change() -> None:
+    boxes = random_boxes(128, 128, 0.7, 0, 0, torch.tensor([0, 1, 59_999]))
+    assert boxes.tolist() == [[0, 1, 121, 102], [20, 0, 105, 121], [6, 4, 119, 109]]
+
+
+def test_areas_and_aspects_are_uniform() -> None:
+    boxes = random_boxes(10_000, 10_000, 0.08, 3, 4, torch.arange(4000))
+    tall, wide = boxes[:, 2], boxes[:, 3]
+    areas, aspects = tall * wide / 1e8, (wide / tall).log()
+    # Crops that do not fit are drawn again, so only small areas keep their share.
+    assert areas[areas < 0.5].mean() == pytest.approx(0.29, abs=0.01)
+    assert aspects.mean() == pytest.approx(0, abs=0.01)
+    assert 0.0799 < areas.min() < 0.085
+    assert math.log(3 / 4) - 1e-3 < aspects.min() < -0.28

@@ -1,18 +1,18 @@
+import gzip
 import hashlib
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from steadyspike import data
-from steadyspike.data.dvs_gesture import CLASSES, RELEASED_CLASSES, fetch, read_labels
+from steadyspike.data.dvs_gesture import CLASSES, DATASET, RELEASED_CLASSES, read_labels
 from steadyspike.errors import UserError
-from tiny import one_line
+from tiny import contents, one_line
 
-from .event_files import write_tar
-from .formats import aedat3, packet
+from .formats import aedat3, packet, tar_of
 from .formats import gesture_labels as labels
 
 # Recording, its labels, and events of 10 µs distance from 1000 on: x counts them.
@@ -34,7 +34,7 @@ MEMBERS = {
 
 
 def archive(root: Path, **changes: bytes | None) -> str:
-    """Writes the archive to where it belongs, some members changed or left out; its MD5."""
+    """Writes the archive where it belongs, some members changed or left out; returns its MD5."""
     members = dict(MEMBERS)
     for name, content in changes.items():
         full = f"DvsGesture/{name}"
@@ -42,16 +42,17 @@ def archive(root: Path, **changes: bytes | None) -> str:
         if content is not None:
             members[full] = content
     path = root / "dvs_gesture" / "DvsGesture.tar.gz"
-    write_tar(path, members)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(tar_of(members)))
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def files(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+def fetch(root: Path, md5: str) -> Path:
+    return replace(DATASET, archives={"DvsGesture.tar.gz": (md5, "")}).fetch(root)
 
 
 def test_recordings_become_clips_in_the_released_order(tmp_path: Path) -> None:
-    path = fetch(tmp_path, md5=archive(tmp_path))
+    path = fetch(tmp_path, archive(tmp_path))
     assert path == tmp_path / "dvs_gesture.manifest.json"
     dataset = data.load("dvs_gesture", tmp_path)
     assert dataset.classes == CLASSES
@@ -81,9 +82,9 @@ def test_recordings_become_clips_in_the_released_order(tmp_path: Path) -> None:
     assert test[0, 0].nonzero().tolist() == [[0, 0, 0], [0, 4, 2], [1, 2, 1], [1, 6, 3]]
 
 
-def test_the_manifest_tells_sums_and_counts(tmp_path: Path) -> None:
+def test_the_manifest_has_sums_and_counts(tmp_path: Path) -> None:
     md5 = archive(tmp_path)
-    fetch(tmp_path, md5=md5)
+    fetch(tmp_path, md5)
     manifest = data.manifest_of("dvs_gesture", tmp_path)
     packed = (tmp_path / "dvs_gesture" / "DvsGesture.tar.gz").read_bytes()
     assert manifest["sources"]["DvsGesture.tar.gz"] == {
@@ -95,22 +96,6 @@ def test_the_manifest_tells_sums_and_counts(tmp_path: Path) -> None:
     assert manifest["steps"] == 20
     assert manifest["events"] == 3 * 99
     assert manifest["invalid_events"] == 3
-
-
-def test_frames_are_made_once_and_outlive_the_archive(tmp_path: Path) -> None:
-    path = fetch(tmp_path, md5=archive(tmp_path))
-    before = path.read_bytes()
-    (tmp_path / "dvs_gesture" / "DvsGesture.tar.gz").unlink()
-    assert data.fetch("dvs_gesture", tmp_path) == path
-    assert path.read_bytes() == before
-    frames = tmp_path / "dvs_gesture" / "train_frames.npy"
-    raw = frames.read_bytes()
-    frames.write_bytes(raw[:-1] + b"\7")
-    with pytest.raises(UserError, match=r"train_frames\.npy: altered; .* remove it and run"):
-        data.fetch("dvs_gesture", tmp_path)
-    frames.unlink()
-    fetch(tmp_path, md5=archive(tmp_path))
-    assert frames.read_bytes() == raw
 
 
 def test_a_missing_archive_is_explained_in_one_line(tmp_path: Path) -> None:
@@ -127,21 +112,12 @@ def test_a_missing_archive_is_explained_in_one_line(tmp_path: Path) -> None:
         data.load("dvs_gesture", tmp_path)
 
 
-def test_another_archive_is_refused_before_it_is_opened(tmp_path: Path) -> None:
-    archive(tmp_path)
-    with pytest.raises(UserError, match=r"DvsGesture\.tar\.gz: truncated or altered; expected MD5"):
-        data.fetch("dvs_gesture", tmp_path)
-    assert files(tmp_path) == ["dvs_gesture/DvsGesture.tar.gz"]
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("trials_to_test.txt", None, "trials_to_test.txt: cannot be read"),
         ("trials_to_test.txt", b"\n", "trials_to_test.txt: expected the name of a recording"),
-        ("trials_to_test.txt", b"user24_lab.aedat\n" * 2, "each once"),
         ("trials_to_test.txt", b"user25_lab.aedat", "an .aedat file beside it, found user25"),
-        ("trials_to_test.txt", b"../DvsGesture/user24_lab.aedat", "an .aedat file beside it"),
         ("trials_to_test.txt", b"README.txt", "an .aedat file beside it, found README.txt"),
         ("user24_lab_labels.csv", None, "user24_lab_labels.csv: missing"),
         (
@@ -160,14 +136,14 @@ def test_another_archive_is_refused_before_it_is_opened(tmp_path: Path) -> None:
         ("user24_lab.aedat", aedat3(packet([(1000, 200, 0, 0)])), "expected x of 0 to 127"),
     ],
 )
-def test_nothing_is_kept_of_a_broken_input(
+def test_nothing_is_left_of_a_damaged_file(
     tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
     md5 = archive(tmp_path, **{name: content})
     with pytest.raises(UserError, match=re.escape(message)) as caught:
-        fetch(tmp_path, md5=md5)
+        fetch(tmp_path, md5)
     assert "\n" not in str(caught.value)
-    assert files(tmp_path) == ["dvs_gesture/DvsGesture.tar.gz"]
+    assert list(contents(tmp_path)) == ["dvs_gesture/DvsGesture.tar.gz"]
 
 
 @pytest.mark.parametrize(
@@ -180,14 +156,13 @@ def test_nothing_is_kept_of_a_broken_input(
         (labels([]) + b"1,2,3,4\n", "line 2: expected three whole numbers"),
         (labels([]) + b"1,-2,3\n", "line 2: expected three whole numbers"),
         (labels([]) + b"1,2.0,3\n", "line 2: expected three whole numbers"),
-        (labels([]) + b"1,2," + b"9" * 5000 + b"\n", "line 2: expected three whole numbers"),
         (labels([(1, 2, 3), (0, 2, 3)]), "line 3: expected a class of 1 to 11, found 0"),
         (labels([(1, 3, 3)]), "line 2: expected a start before the end 3"),
         (labels([]) + b"\xff,2,3\n", "cannot be read"),
         (b'class,startTime_usec,endTime_usec\n"1,2,3', "three whole numbers"),
     ],
 )
-def test_bad_labels_are_told_by_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_bad_labels_are_named_by_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"labels\.csv: .*{re.escape(message)}"):
@@ -206,8 +181,3 @@ def test_labels_count_from_zero_and_allow_blank_lines(tmp_path: Path) -> None:
 def test_a_released_network_numbers_its_classes_as_text() -> None:
     assert list(RELEASED_CLASSES) == sorted(range(11), key=str)
     assert len(set(CLASSES)) == 11
-
-
-def test_fetching_writes_json_that_names_no_path(tmp_path: Path) -> None:
-    path = fetch(tmp_path, md5=archive(tmp_path))
-    assert str(tmp_path) not in json.dumps(json.loads(path.read_text()))

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steadyspike.data.events import Events, integrate
@@ -31,7 +31,6 @@ def test_fewer_events_than_frames_all_go_into_the_last() -> None:
     assert frames.sum() == 2
 
 
-@settings(deadline=None)
 @given(number=st.integers(0, 300), steps=st.integers(1, 25), seed=st.integers(0, 99))
 def test_frames_are_what_counting_one_by_one_gives(number: int, steps: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -1,30 +1,39 @@
+import contextlib
 import gzip
 import json
 import shutil
-import subprocess
-import sys
-import threading
+import struct
 from collections.abc import Callable
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes
+from hypothesis.extra.numpy import arrays as random_arrays
 from numpy.typing import NDArray
+from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
 from steadyspike import data
-from steadyspike.data.fashion_mnist import content_sum, fetch_full, read_full
-from steadyspike.data.idx import encode_idx, write_idx
+from steadyspike.data.fashion_mnist import (
+    compress,
+    encode_idx,
+    fetch_full,
+    read_full,
+    read_idx,
+    write_idx,
+)
 from steadyspike.data.manifest import FileSum, bytes_sum
 from steadyspike.errors import UserError
+from tiny import REPOSITORY, python
 
 Arrays = dict[str, NDArray[np.uint8]]
 Embed = Callable[[Path, Arrays], Path]
 IMAGES = "train-images-idx3-ubyte"
 LABELS = "train-labels-idx1-ubyte"
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -56,20 +65,20 @@ def test_embedded_lies_in_the_current_folder(
     assert data.manifest_of("embedded") == json.loads(Path("data/manifest.json").read_text())
 
 
-def _drop_folder(folder: Path) -> None:
+def drop_folder(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _drop_file(folder: Path) -> None:
+def drop_file(folder: Path) -> None:
     (folder / f"{LABELS}.gz").unlink()
 
 
-def _truncate(folder: Path) -> None:
+def truncate(folder: Path) -> None:
     path = folder / f"{IMAGES}.gz"
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def _alter(folder: Path) -> None:
+def alter(folder: Path) -> None:
     path = folder / f"{IMAGES}.gz"
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -79,10 +88,10 @@ def _alter(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_drop_folder, "data: no such folder"),
-        (_drop_file, f"{LABELS}.gz: missing"),
-        (_truncate, f"{IMAGES}.gz: truncated"),
-        (_alter, f"{IMAGES}.gz: altered"),
+        (drop_folder, "data: no such folder"),
+        (drop_file, f"{LABELS}.gz: missing"),
+        (truncate, f"{IMAGES}.gz: truncated"),
+        (alter, f"{IMAGES}.gz: altered"),
     ],
 )
 @pytest.mark.parametrize("use", [data.load, data.fetch, data.manifest_of])
@@ -163,47 +172,29 @@ def test_fetch_downloads_what_is_missing(
     tmp_path: Path,
     arrays: Arrays,
     contents: dict[str, FileSum],
-    monkeypatch: pytest.MonkeyPatch,
+    site: tuple[Path, str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    site, root = tmp_path / "site", tmp_path / "root"
+    folder, url = site
+    root = tmp_path / "root"
     for name, array in arrays.items():
-        write_idx(site / f"{name}.gz", array)
+        write_idx(folder / f"{name}.gz", array)
     write_idx(root / "fashion_mnist" / f"{LABELS}.gz", arrays[LABELS])
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        fetch = partial(
-            fetch_full,
-            root,
-            base_url=f"http://127.0.0.1:{server.server_address[1]}/",
-            contents=contents,
-            allow_loopback=True,
-        )
-        try:
-            path = fetch()
-            assert capsys.readouterr().err.count("downloading") == 3
-            first = path.read_bytes()
-            path.unlink()
-            assert fetch().read_bytes() == first  # the second time nothing is downloaded
-            assert capsys.readouterr().err == ""
-            _alter(root / "fashion_mnist" / "FashionMNIST" / "raw")
-            with pytest.raises(UserError, match=f"{IMAGES}.gz: .*"):
-                fetch()
-        finally:
-            server.shutdown()
-            thread.join()
+    fetch = partial(fetch_full, root, base_url=url, contents=contents)
+    path = fetch()
     assert path == root / "fashion_mnist.manifest.json"
+    assert capsys.readouterr().err.count("downloading") == 3
+    first = path.read_bytes()
     manifest = json.loads(first)
     assert manifest["name"] == "fashion_mnist"
     assert manifest["counts"] == {"train": 40, "test": 20}
     assert {name: FileSum(**known) for name, known in manifest["files"].items()} == contents
+    path.unlink()
+    assert fetch().read_bytes() == first  # the second time nothing is downloaded
+    assert capsys.readouterr().err == ""
+    alter(root / "fashion_mnist" / "FashionMNIST" / "raw")
+    with pytest.raises(UserError, match=f"{IMAGES}.gz: .*"):
+        fetch()
 
 
 def test_the_original_full_set(tmp_path: Path, debian: Path) -> None:
@@ -230,14 +221,80 @@ def test_the_embedded_set_of_the_repository() -> None:
     assert manifest["counts"] == {"train": 6000, "test": 1000}
     assert sorted(manifest["files"])[0] == "LICENSE"
     for name, known in manifest["contents"].items():
-        assert content_sum(REPOSITORY / "data" / f"{name}.gz") == FileSum(**known)
+        array = read_idx(REPOSITORY / "data" / f"{name}.gz")
+        assert bytes_sum(encode_idx(array)) == FileSum(**known)
 
 
-def test_loading_needs_no_torchvision() -> None:
-    program = "import sys, steadyspike.data; sys.exit('torchvision' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONPATH": str(REPOSITORY / "src")}
-        ).returncode
-        == 0
-    )
+def test_loading_imports_no_torchvision() -> None:
+    """It takes seconds."""
+    python("import sys, steadyspike.data; assert 'torchvision' not in sys.modules")
+
+
+ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+CONTENT = struct.pack(">HBB3I", 0, 8, 3, 2, 3, 4) + bytes(range(24))
+same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@same_folder
+@given(array=random_arrays(np.uint8, array_shapes(max_dims=3, min_side=1, max_side=7)))
+def test_reads_what_it_wrote_as_torchvision_does(tmp_path: Path, array: np.ndarray) -> None:
+    packed, plain = tmp_path / "a.gz", tmp_path / "a"
+    write_idx(packed, array)
+    plain.write_bytes(gzip.decompress(packed.read_bytes()))
+    for back in (read_idx(packed), read_idx(plain)):
+        assert (back.dtype, back.shape) == (np.uint8, array.shape)
+        assert np.array_equal(back, array)
+        assert back.flags.writeable
+    assert np.array_equal(read_sn3_pascalvincent_tensor(str(plain)).numpy(), array)
+
+
+def test_equal_arrays_give_equal_files(tmp_path: Path) -> None:
+    write_idx(tmp_path / "one.gz", ARRAY)
+    write_idx(tmp_path / "two.gz", np.asfortranarray(ARRAY))
+    one, two = ((tmp_path / name).read_bytes() for name in ("one.gz", "two.gz"))
+    assert one == two
+    assert one[:10] == bytes.fromhex("1f8b080000000000 02ff")  # no time, name or system
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@same_folder
+@given(keep=st.integers(0, 1 << 16))
+def test_every_truncation_is_refused(tmp_path: Path, keep: int, packed: bool) -> None:
+    path = tmp_path / "f"
+    raw = compress(CONTENT) if packed else CONTENT
+    path.write_bytes(raw[: keep % len(raw)])
+    with pytest.raises(UserError, match=r"f: (truncated|not an IDX)") as caught:
+        read_idx(path)
+    assert "\n" not in str(caught.value)
+
+
+@same_folder
+@given(position=st.integers(0, 1 << 16), flip=st.integers(1, 255))
+def test_analtered_byte_is_noticed(tmp_path: Path, position: int, flip: int) -> None:
+    path = tmp_path / "a.gz"
+    raw = bytearray(compress(CONTENT))
+    raw[10 + position % (len(raw) - 10)] ^= flip  # past the gzip header
+    path.write_bytes(raw)
+    # The bits that pad the stream to a whole byte mean nothing.
+    with contextlib.suppress(UserError):
+        assert np.array_equal(read_idx(path), ARRAY)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\0\0\x0d" + CONTENT[3:], "not an IDX file of unsigned bytes; expected the bytes 00 00"),
+        (b"\0\0\x08\0", "not an IDX file"),
+        (b"<html>", "not an IDX file"),
+        (CONTENT + b"\0", r"truncated or altered; expected 24 bytes \(2x3x4\), found 25"),
+        (b"\0\0\x08\3" + b"\0\0\0\x09" * 3 + b"abc", "truncated or altered; expected 729"),
+        (gzip.compress(CONTENT) + b"tail", "altered; expected one gzip stream"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_another_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "f.gz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"f\.gz: {message}"):
+        read_idx(path)

@@ -1,8 +1,13 @@
+import threading
+import time
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from steadyspike.data import Split
-from steadyspike.data.loading import batches, epoch_order, to_frames
+from steadyspike.data.dataset import Batch
+from steadyspike.data.loading import batches, epoch_order, read_ahead, to_frames
 
 SPLIT = Split(
     torch.arange(23 * 2 * 3 * 4, dtype=torch.int64)
@@ -24,7 +29,7 @@ def test_the_order_is_a_permutation_of_seed_and_epoch_alone() -> None:
     assert not torch.equal(epoch_order(2, 2, 1000), order)
 
 
-def test_the_order_is_the_one_that_was_always_used() -> None:
+def test_the_order_never_changes() -> None:
     assert epoch_order(0, 0, 8).tolist() == [7, 4, 3, 0, 6, 2, 5, 1]
 
 
@@ -70,3 +75,42 @@ def test_half_precision_is_rounded_once() -> None:
     single = to_frames(SPLIT.images, (0.286, 0.1), (0.353, 0.2))
     half = to_frames(SPLIT.images, (0.286, 0.1), (0.353, 0.2), torch.bfloat16)
     assert torch.equal(half, single.to(torch.bfloat16))
+
+
+def numbered(count: int, asked: list[int]) -> Iterator[Batch]:
+    """Batches that note in ``asked`` when they are made."""
+    for number in range(count):
+        asked.append(number)
+        yield torch.tensor([number]), torch.zeros(1), torch.tensor(number)
+
+
+def test_read_ahead_keeps_the_order_and_a_bound() -> None:
+    assert [int(label) for _, _, label in read_ahead(numbered(50, []))] == list(range(50))
+    asked: list[int] = []
+    reading = read_ahead(numbered(50, asked), depth=2)
+    next(reading)
+    give_up = time.monotonic() + 5
+    while len(asked) < 4 and time.monotonic() < give_up:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert asked == [0, 1, 2, 3]  # one yielded, two waiting, one being put in the queue
+    reading.close()
+
+
+def test_read_ahead_raises_what_reading_raises() -> None:
+    def broken() -> Iterator[Batch]:
+        yield from numbered(1, [])
+        raise OSError("the disk is gone")
+
+    reading = read_ahead(broken())
+    assert int(next(reading)[0]) == 0
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(reading)
+
+
+def test_closing_read_ahead_stops_its_thread() -> None:
+    before = threading.active_count()
+    reading = read_ahead(numbered(10**9, []))
+    next(reading)
+    reading.close()
+    assert threading.active_count() == before

@@ -7,6 +7,7 @@ import pytest
 from steadyspike.data.manifest import (
     FileSum,
     bytes_sum,
+    check_md5,
     file_sum,
     manifest_of_files,
     verify_folder,
@@ -47,6 +48,17 @@ def test_sums_of_files_and_bytes_agree(tmp_path: Path) -> None:
     assert file_sum(tmp_path / "f") == bytes_sum(content) == expected
 
 
+def test_the_md5_of_a_file_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"some bytes")
+    md5 = hashlib.md5(b"some bytes").hexdigest()
+    check_md5(path, md5, "get it again")
+    with pytest.raises(UserError, match=rf"f: truncated or altered; .* found {md5}; get it again"):
+        check_md5(path, "0" * 32, "get it again")
+    with pytest.raises(UserError, match=r"gone: cannot be read"):
+        check_md5(tmp_path / "gone", md5, "")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -76,13 +88,10 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     ("manifest", "message"),
     [
         ("{", "expected JSON"),
-        ("\ud800".encode("utf-8", "surrogatepass"), "expected JSON"),
+        (b"\xff", "expected JSON"),
         ("[]", "under the key files"),
         ('{"files": []}', "under the key files"),
-        ('{"files": {"../b": {}}}', "'../b' is not the plain name"),
-        ('{"files": {"..": {}}}', "is not the plain name"),
         ('{"files": {"b": {"sha256": "0"}}}', "files: b: expected sha256 and size"),
-        ('{"files": {"b": {"sha256": "0", "size": true}}}', "files: b: expected sha256 and size"),
         (None, "missing"),
     ],
 )

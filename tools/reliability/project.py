@@ -123,8 +123,7 @@ def make_project(work: Path, name: str = "project", **overrides: Mapping[str, An
 
 def write_data(folder: Path) -> None:
     """The first images of each split of the repository's data, as IDX files with a manifest."""
-    from steadyspike.data.fashion_mnist import FILES
-    from steadyspike.data.idx import read_idx, write_idx
+    from steadyspike.data.fashion_mnist import FILES, read_idx, write_idx
     from steadyspike.data.manifest import file_sum, manifest_of_files, write_manifest
 
     for split, count in IMAGES.items():

@@ -18,7 +18,7 @@ from steadyspike.bench.training_step import (
     loss_of,
     optimizer_for,
 )
-from steadyspike.data.seeds import derive_seed
+from steadyspike.data.counter_rng import derive_seed
 from steadyspike.models.vggsnn import VGGSNN, WIDTHS
 
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}

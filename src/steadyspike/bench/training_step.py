@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from steadyspike import kernels
 from steadyspike.bench.records import Setting
 from steadyspike.data import Dataset
+from steadyspike.data.counter_rng import derive_seed
 from steadyspike.data.dataset import Split
 from steadyspike.data.loading import to_frames
-from steadyspike.data.seeds import derive_seed
 from steadyspike.evaluate.memory import KeptBytes
 from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.sequence import sequence

@@ -1,10 +1,11 @@
-"""The AEDAT files of the two event data sets: 2.0 with DVS128 addresses, and 3.1.
+"""Readers of the event data sets' recordings: AEDAT 2.0 with DVS128 addresses, and AEDAT 3.1.
 
 Formats: https://docs.inivation.com/software/software-advanced-usage/file-formats/ (pages AEDAT
 1.0, whose DVS128 address AEDAT 2.0 widens to 32 bits, 2.0 and 3.1).
 """
 
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,7 @@ from numpy.typing import NDArray
 
 from steadyspike.data.events import SIDE, Events
 from steadyspike.errors import UserError
-from steadyspike.files import read_at_most
 
-LARGEST = 1 << 28  # bytes of a recording, which needs five times as many in memory
 HEADER_ENDS = (b"end-header", b"end of ascii header")
 
 EVENT_BYTES = 8
@@ -23,15 +22,14 @@ PACKET = struct.Struct("<hhiiiiii")
 POLARITY_EVENT = 1
 
 
-def read_aedat2(path: Path) -> Events:
+def read_aedat2(path: Path | zipfile.Path) -> Events:
     """Reads an AEDAT 2.0 recording of a DVS128, oriented as the published CIFAR10-DVS frames.
 
     After the header every event is two big-endian words of 32 bits, address and microseconds.
-    The address holds the polarity in bit 0, x in bits 1-7 and y in bits 8-14 of the sensor. The
-    published frames are a sensor's picture upside down and turned: column 127 - y, row 127 - x,
-    polarity 1 - bit (SpikingJelly's reader of CIFAR10-DVS, which the released code of the paper
-    used). Higher bits are ignored, and the order is the file's even where the clock runs
-    backwards, both as there.
+    The address holds the polarity in bit 0, the sensor's x in bits 1-7 and its y in bits 8-14.
+    The published frames show column 127 - y, row 127 - x and polarity 1 - bit (SpikingJelly's
+    reader of CIFAR10-DVS, which the paper's released code uses). As there, higher bits are
+    ignored and events stay in the file's order even if times run backwards.
 
     Raises UserError for another format, a truncated file and one without events.
     """
@@ -57,10 +55,10 @@ def read_aedat2(path: Path) -> Events:
 def read_aedat3(path: Path) -> Events:
     """Reads the polarity events of an AEDAT 3.1 recording of a DVS128.
 
-    After the header come packets: 28 bytes that say what follows, then events of equal size. A
-    polarity event is two little-endian words of 32 bits: validity in bit 0, polarity in bit 1, y
-    in bits 2-16 and x in bits 17-31; and microseconds, to which the packet adds its overflow
-    times 2^31. Events marked invalid are left out and counted. Nothing is sorted.
+    After the header come packets: a header of 28 bytes, then events of equal size. A polarity
+    event is two little-endian words of 32 bits: validity in bit 0, polarity in bit 1, y in bits
+    2-16 and x in bits 17-31; and microseconds, to which the packet's overflow times 2^31 is
+    added. Events marked invalid are left out and counted. Nothing is sorted.
 
     Raises UserError for another format, a truncated or altered file, a pixel outside the sensor,
     a negative time and a recording without events.
@@ -112,15 +110,15 @@ def _polarity_events(
     return Events(low | turns << 31, x.astype(np.uint8), y.astype(np.uint8), p, invalid)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path | zipfile.Path) -> bytes:
     try:
-        return read_at_most(path, LARGEST)
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _header_end(content: bytes, path: Path, version: str) -> int:
-    """Where the lines that begin with ``#`` end; the version is the first of them."""
+def _header_end(content: bytes, path: Path | zipfile.Path, version: str) -> int:
+    """The offset after the header lines, which begin with ``#``; the first has the version."""
     if not content.startswith(f"#!AER-DAT{version}".encode()):
         raise UserError(
             f"{path}: expected an AEDAT {version} file, which begins with '#!AER-DAT{version}',"
@@ -134,7 +132,7 @@ def _header_end(content: bytes, path: Path, version: str) -> int:
         line, at = content[at:end].strip(), end + 1
         if line.startswith(b"#Format:") and line != b"#Format: RAW":
             raise UserError(f"{path}: expected '#Format: RAW', found {line.decode('latin-1')!r}")
-        # Without this mark an event whose first byte is that of '#' would read as a line.
+        # The mark matters if the first byte of the first event happens to be a '#'.
         if line.lstrip(b"#! ").lower() in HEADER_ENDS:
             break
     return at

@@ -1,11 +1,8 @@
-"""Clips of event frames, integrated once and then read from a file mapped into memory."""
+"""Event data sets as clips of frames, integrated once and then mapped from .npy files."""
 
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,43 +11,44 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steadyspike.data.archive import ArchiveSum
+from steadyspike.data.dataset import Batch, Dataset, Source, fetched_root
+from steadyspike.data.download import temporary_folder
 from steadyspike.data.events import SIDE
+from steadyspike.data.loading import read_ahead
 from steadyspike.data.manifest import (
     FileSum,
+    check_md5,
     check_sum,
     file_sum,
     manifest_of_files,
     read_manifest,
     write_manifest,
 )
-from steadyspike.data.prefetch import read_ahead
 from steadyspike.errors import UserError
-from steadyspike.files import atomic_path, write_atomically
+from steadyspike.files import replace_durably
 
+# Counts of events are left as they are: `to_frames` multiplies them by 255 / 255.
+MEAN, STD = (0.0, 0.0), (1 / 255, 1 / 255)
 SPLITS = ("train", "test")
+FRAMES = "{}_frames.npy"
+LABELS = "{}_labels.npy"
 NARROW: np.dtype[Any] = np.dtype("u1")
 WIDE: np.dtype[Any] = np.dtype("<u2")
-# (split, the sample's place in it, its counts (T, 2, H, W))
-Clip = tuple[str, int, NDArray[np.int64]]
 
 
 class Clips:
     """M samples of T frames: counts of events (M, T, 2, H, W), mapped from a file, and labels.
 
-    A `Samples` for `loading.batches`. Indexing with a LongTensor or a slice reads those samples
-    and copies them to the processor's memory: uint8, or int32 where the file has counts past 255.
+    A `Samples` for `loading.batches`. Indexing with a LongTensor or a slice copies those samples
+    to the CPU's memory: uint8, or int32 for files with counts above 255.
     """
 
     def __init__(
-        self,
-        frames: NDArray[np.uint8] | NDArray[np.uint16],
-        labels: Tensor,
-        digest: str,
+        self, frames: NDArray[np.uint8] | NDArray[np.uint16], labels: Tensor, digest: str
     ) -> None:
         self._frames = frames
         self.labels = labels  # int64 (M,)
-        self.digest = digest  # of the files, as their manifest has it
+        self.digest = digest  # of the files, from their manifest
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,10 +58,6 @@ class Clips:
         """(T, 2, H, W)."""
         return tuple(self._frames.shape[1:])
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.uint8 if self._frames.dtype == NARROW else torch.int32
-
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         rows = self._frames[index.cpu().numpy() if isinstance(index, Tensor) else index]
         # torch's uint16 lacks most operations.
@@ -71,198 +65,166 @@ class Clips:
 
     def gather(
         self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """As `Samples` says, in the processor's memory, read ahead; nothing is random here."""
+    ) -> Iterator[Batch]:
+        """As `Samples.gather`, on the CPU and read ahead; nothing is random here."""
         here = (part.cpu() for part in parts)
-        read = ((indices, self[indices], self.labels[indices]) for indices in here)
-        yield from read_ahead(read)
-
-
-class _Writer:
-    """A .npy file (M, T, 2, H, W), filled sample by sample.
-
-    It holds uint8 until a count passes 255 and uint16 from then on, so that its type depends on
-    the data and not on their order. It is written, not mapped: a full disk is then an error and
-    not a signal.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.path, self.shape = path, shape
-        self.missing = set(range(shape[0]))
-        self.dtype, self.file = NARROW, path.open("w+b")
-        self._begin()
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.file.close()
-
-    def put(self, place: int, counts: NDArray[np.int64]) -> None:
-        """Writes the sample of that place, each exactly once."""
-        highest = counts.max()
-        if highest > np.iinfo(np.uint16).max:
-            raise UserError(
-                f"{self.path}: expected at most {np.iinfo(np.uint16).max} events a pixel and frame,"
-                f" found {highest}"
-            )
-        if highest > np.iinfo(np.uint8).max and self.dtype == NARROW:
-            self._widen()
-        self.missing.remove(place)
-        self._write(place, counts)
-
-    def _begin(self) -> None:
-        header = {"descr": npy.dtype_to_descr(self.dtype), "fortran_order": False}
-        npy.write_array_header_1_0(self.file, {**header, "shape": self.shape})
-        self.start = self.file.tell()
-        self.row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        self.file.truncate(self.start + self.shape[0] * self.row)
-
-    def _write(self, place: int, counts: NDArray[Any]) -> None:
-        self.file.seek(self.start + place * self.row)
-        self.file.write(counts.astype(self.dtype).tobytes())
-
-    def _widen(self) -> None:
-        narrow = self.path.with_name(f"{self.path.name}.narrow")
-        self.file.close()
-        self.path.rename(narrow)
-        try:
-            self.dtype, self.file = WIDE, self.path.open("w+b")
-            self._begin()
-            written = np.load(narrow, mmap_mode="r")
-            for place in set(range(self.shape[0])) - self.missing:
-                self._write(place, written[place])
-        finally:
-            narrow.unlink()
+        yield from read_ahead((part, self[part], self.labels[part]) for part in here)
 
 
 def write_clips(
-    folder: Path, steps: int, labels: Mapping[str, Sequence[int]], clips: Iterable[Clip]
+    folder: Path,
+    split: str,
+    steps: int,
+    labels: Sequence[int],
+    clips: Iterable[tuple[int, NDArray[np.int64]]],
 ) -> None:
-    """Writes the frames and labels of both splits, all of them or none.
+    """Writes the frames and labels of one split.
 
-    ``labels`` says how many samples each split has; ``clips`` brings each once, in any order. An
-    error while they are made leaves no file behind.
+    ``clips`` yields the position and counts (T, 2, H, W) of each sample once, in any order. The
+    file holds uint8 if no count is above 255, else uint16. Raises UserError for a count above
+    65,535.
     """
-    with ExitStack() as files:
-        writers = {}
-        for split, known in labels.items():
-            temporary = files.enter_context(atomic_path(folder / f"{split}_frames.npy"))
-            shape = (len(known), steps, 2, SIDE, SIDE)
-            writers[split] = files.enter_context(_Writer(temporary, shape))
-        for split, place, counts in clips:
-            writers[split].put(place, counts)
-        assert not any(writer.missing for writer in writers.values())
-    for split, known in labels.items():
-        packed = io.BytesIO()
-        np.save(packed, np.array(known, "<i8"))
-        write_atomically(folder / f"{split}_labels.npy", packed.getvalue())
+    path, wide = folder / FRAMES.format(split), folder / f"{split}_frames.wide"
+    shape = (len(labels), steps, 2, SIDE, SIDE)
+    size, highest = int(np.prod(shape[1:])), 0
+    # Written rather than mapped: a full disk is then an error and not a signal.
+    with wide.open("wb") as file:
+        for position, counts in clips:
+            highest = max(highest, int(counts.max()))
+            if highest > np.iinfo(WIDE).max:
+                raise UserError(
+                    f"{path}: expected at most {np.iinfo(WIDE).max} events a pixel and frame,"
+                    f" found {highest}"
+                )
+            file.seek(position * size * WIDE.itemsize)
+            file.write(counts.astype(WIDE).tobytes())
+    dtype = NARROW if highest <= np.iinfo(NARROW).max else WIDE
+    with wide.open("rb") as source, path.open("wb") as file:
+        header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(file, header)
+        while sample := source.read(size * WIDE.itemsize):
+            file.write(np.frombuffer(sample, WIDE).astype(dtype).tobytes())
+    wide.unlink()
+    np.save(folder / LABELS.format(split), np.array(labels, "<i8"))
 
 
-class ClipStore:
-    """The clips of one data set: ``<root>/<name>/`` and ``<root>/<name>.manifest.json``."""
+@dataclass(frozen=True)
+class EventDataset:
+    """An event data set in ``<root>/<name>/`` and ``<root>/<name>.manifest.json``.
 
-    def __init__(self, root: Path, name: str, steps: int) -> None:
-        self.folder = root / name
-        self.path = root / f"{name}.manifest.json"
-        self.name, self.steps = name, steps
-        self.get = f"get it with `steadyspike fetch {name}`"
-        self.again = f"remove it and run `steadyspike fetch {name}`"
+    ``archives`` gives MD5 and address of each file that has to be downloaded by hand: the
+    publishers give no SHA-256, and files are downloaded automatically only if theirs is known.
+    ``convert`` is given the folder of the archives and a temporary folder in which it calls
+    `write_clips` for both splits; it returns further entries for the manifest.
+    """
 
-    @property
-    def files(self) -> list[Path]:
-        names = [f"{split}_{part}.npy" for split in SPLITS for part in ("frames", "labels")]
-        return [self.folder / name for name in names]
+    name: str
+    steps: int
+    classes: tuple[str, ...]
+    archives: Mapping[str, tuple[str, str]]
+    convert: Callable[[Path, Path], dict[str, Any]]
 
-    def complete(self) -> bool:
-        """Whether manifest and files are all there, whatever they hold."""
-        return all(path.is_file() for path in (self.path, *self.files))
+    def source(self) -> Source:
+        return Source(self.load, self.fetch, self.manifest)
 
-    def begin(self) -> None:
-        """Withdraws the manifest before its files change: they are no longer vouched for."""
-        self.path.unlink(missing_ok=True)
-
-    def finish(self, sources: Mapping[str, ArchiveSum], **facts: Any) -> None:
-        """Writes the manifest, once the files are complete. Archives by name, and what is known."""
-        splits = {split: self.split(split) for split in SPLITS}
-        origins = {
-            name: {"md5": known.md5, **asdict(known.content)} for name, known in sources.items()
-        }
-        manifest = manifest_of_files(
-            {path.name: file_sum(path) for path in self.files},
-            name=self.name,
-            steps=self.steps,
-            counts={split: len(data) for split, data in splits.items()},
-            sources=origins,
-            **facts,
-        )
-        write_manifest(self.path, manifest)
-
-    def verified(self) -> dict[str, Any]:
-        """The manifest, every byte of its files checked."""
-        return self._checked(whole=True)
-
-    def opened(self) -> dict[str, Clips]:
-        """Both splits, in a time that does not grow with the frames: they are checked by size."""
-        return self._splits(self._checked(whole=False)["files"])
-
-    def _splits(self, sums: Mapping[str, Mapping[str, Any]]) -> dict[str, Clips]:
-        """Both, with the sums of their files."""
-        return {
-            split: self.split(
+    def load(self, root: Path | None) -> Dataset:
+        """The clips (M, T, 2, 128, 128). Frames are checked by size: hashing takes minutes."""
+        files = self._checked(fetched_root(root), whole=False)["files"]
+        train, test = (
+            self.open_split(
+                fetched_root(root) / self.name,
                 split,
-                " ".join(
-                    sums[path.name]["sha256"] for path in self.files if path.name.startswith(split)
-                ),
+                " ".join(files[part.format(split)]["sha256"] for part in (FRAMES, LABELS)),
             )
             for split in SPLITS
-        }
+        )
+        return Dataset(self.name, self.classes, MEAN, STD, train, test)
 
-    def split(self, split: str, digest: str = "") -> Clips:
-        """One split, its form checked; ``digest`` stands for its files."""
-        frames_path, labels_path = (self.folder / f"{split}_{p}.npy" for p in ("frames", "labels"))
-        frames = self._array(frames_path, mapped=True)
-        labels = self._array(labels_path, mapped=False)
+    def manifest(self, root: Path | None) -> dict[str, Any]:
+        """Checksums of the clips and of the archives they were made of, all files read."""
+        return self._checked(fetched_root(root), whole=True)
+
+    def fetch(self, root: Path | None) -> Path:
+        """Checks the downloaded archives and integrates their recordings to clips, once.
+
+        The archives are kept; they may be removed afterwards. Raises UserError that says what to
+        download and where to put it.
+        """
+        folder, path = fetched_root(root) / self.name, self._path(fetched_root(root))
+        files = [part.format(split) for split in SPLITS for part in (FRAMES, LABELS)]
+        if path.is_file() and all((folder / name).is_file() for name in files):
+            self.manifest(root)
+            return path
+        sources = {}
+        for name, (md5, url) in self.archives.items():
+            archive = folder / name
+            if not archive.is_file():
+                raise UserError(
+                    f"{archive}: missing; its publisher gives no SHA-256 to download it by: get it"
+                    f" (MD5 {md5}) with a browser from {url}, put it there and run `steadyspike"
+                    f" fetch {self.name}` again: it checks the MD5 of all {len(self.archives)}"
+                    " archives and integrates the recordings to frames"
+                )
+            check_md5(archive, md5, f"remove it and run `steadyspike fetch {self.name}`")
+            sources[name] = {"md5": md5, **asdict(file_sum(archive))}
+        path.unlink(missing_ok=True)  # it is written last, and vouches for the other files
+        with temporary_folder(folder / ".converted") as temporary:
+            facts = self.convert(folder, temporary)
+            for name in files:
+                replace_durably(temporary / name, folder / name)
+        counts = {split: len(self.open_split(folder, split)) for split in SPLITS}
+        sums = {name: file_sum(folder / name) for name in files}
+        own = {"name": self.name, "steps": self.steps, "counts": counts, "sources": sources}
+        write_manifest(path, manifest_of_files(sums, **own, **facts))
+        return path
+
+    def open_split(self, folder: Path, split: str, digest: str = "") -> Clips:
+        """Maps one split. Raises UserError for files of another type or shape."""
+        frames_path, labels_path = (folder / part.format(split) for part in (FRAMES, LABELS))
+        frames, labels = self._mapped(frames_path), self._mapped(labels_path)
         if frames.shape[1:] != (self.steps, 2, SIDE, SIDE) or frames.dtype not in (NARROW, WIDE):
             raise UserError(
                 f"{frames_path}: altered; expected uint8 or uint16 of {self.steps}x2x{SIDE}x{SIDE}"
-                f" a sample, found {frames.dtype} of the shape {frames.shape}; {self.again}"
+                f" a sample, found {frames.dtype} of the shape {frames.shape}; {self._again}"
             )
         if labels.shape != frames.shape[:1] or labels.dtype != np.int64:
             raise UserError(
                 f"{labels_path}: altered; expected {len(frames)} labels of int64, found"
-                f" {labels.dtype} of the shape {labels.shape}; {self.again}"
+                f" {labels.dtype} of the shape {labels.shape}; {self._again}"
             )
-        return Clips(frames, torch.from_numpy(labels), digest)
+        return Clips(frames, torch.from_numpy(np.array(labels)), digest)
 
-    def _checked(self, whole: bool) -> dict[str, Any]:
-        manifest = read_manifest(self.path, self.get)
-        for path in self.files:
-            entry = manifest["files"].get(path.name)
-            if entry is None or manifest.get("steps") != self.steps:
-                raise UserError(
-                    f"{self.path}: altered; expected {path.name} with steps {self.steps};"
-                    f" {self.again}"
-                )
-            if not path.is_file():
-                raise UserError(f"{path}: missing; {self.get}")
-            expected = FileSum(entry["sha256"], entry["size"])
-            small = whole or path.name.endswith("_labels.npy")
-            actual = file_sum(path) if small else FileSum(expected.sha256, path.stat().st_size)
-            check_sum(path, actual, expected, self.again)
+    def _mapped(self, path: Path) -> NDArray[Any]:
+        try:
+            mapped: NDArray[Any] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{path}: altered; expected a .npy file; {self._again}") from error
+        return mapped
+
+    def _checked(self, root: Path, whole: bool) -> dict[str, Any]:
+        """The manifest, files checked by their sums, or frames by size alone unless ``whole``."""
+        get = f"get it with `steadyspike fetch {self.name}`"
+        manifest_path = self._path(root)
+        manifest = read_manifest(manifest_path, get)
+        for part in (FRAMES, LABELS):
+            for path in (root / self.name / part.format(split) for split in SPLITS):
+                entry = manifest["files"].get(path.name)
+                if entry is None or manifest.get("steps") != self.steps:
+                    raise UserError(
+                        f"{manifest_path}: altered; expected {path.name} with steps {self.steps};"
+                        f" {self._again}"
+                    )
+                if not path.is_file():
+                    raise UserError(f"{path}: missing; {get}")
+                expected = FileSum(entry["sha256"], entry["size"])
+                hashed = whole or part == LABELS
+                actual = file_sum(path) if hashed else FileSum(expected.sha256, path.stat().st_size)
+                check_sum(path, actual, expected, self._again)
         return manifest
 
-    def _array(self, path: Path, mapped: bool) -> NDArray[Any]:
-        try:
-            # Mapped in any case: a header may promise more than there is memory for.
-            array: NDArray[Any] = np.load(path, mmap_mode="r")
-            return array if mapped else np.array(array)
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: missing; {self.get}") from error
-        except Exception as error:  # a damaged file may raise almost anything
-            raise UserError(f"{path}: altered; expected a .npy file; {self.again}") from error
+    def _path(self, root: Path) -> Path:
+        return root / f"{self.name}.manifest.json"
+
+    @property
+    def _again(self) -> str:
+        return f"remove it and run `steadyspike fetch {self.name}`"

@@ -1,4 +1,4 @@
-"""From delivered samples to the clip that a network is shown: float (T, N, C, H, W)."""
+"""From samples to the clip that a network is shown: float (T, N, C, H, W)."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from steadyspike.errors import UserError
 
 
 def holds_clips(dataset: Dataset) -> bool:
-    """Whether the samples are clips of events (T, C, H, W), not still images (C, H, W)."""
+    """Whether the samples are clips of events (T, C, H, W) rather than images (C, H, W)."""
     return len(dataset.train.shape) == 4
 
 
@@ -24,7 +24,7 @@ def frame_shape(dataset: Dataset) -> tuple[int, int, int]:
 
 
 def check(dataset: Dataset, augmentation: str, train_steps: int, test_steps: int) -> None:
-    """Whether a data set can be shown like that; UserError names the key that keeps it from it."""
+    """Raises UserError that names the key if these settings do not suit the data set."""
     known = EVENT_AUGMENTATIONS if holds_clips(dataset) else AUGMENTATIONS
     if augmentation not in known:
         raise UserError(
@@ -55,10 +55,10 @@ def training_clip(
     batch: int,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Delivered samples (N, ...) augmented, as a clip (T, N, C, H, W) on their device.
+    """Augments samples (N, ...) and makes a clip (T, N, C, H, W) of them, on their device.
 
-    A still image is the same frame at every step. Of clips longer than ``steps`` the same frames
-    are left out for the whole batch, chosen by (seed, epoch, batch).
+    A still image is the same frame at every step. Of clips longer than ``steps`` the whole batch
+    keeps the same frames, chosen by (seed, epoch, batch).
     """
     if samples.dim() == 4:
         samples = AUGMENTATIONS[augmentation](samples, seed, epoch, indices)
@@ -72,15 +72,13 @@ def training_clip(
 def evaluation_clip(
     samples: Tensor, dataset: Dataset, *, steps: int, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Delivered samples (N, ...) as a clip (T, N, C, H, W) on their device, nothing random."""
+    """Makes a clip (T, N, C, H, W) of samples (N, ...) on their device, nothing random."""
     if samples.dim() == 4:
         return _still_clip(samples, dataset, steps, dtype)
     return _event_clip(shrink(samples)).to(dtype)
 
 
-def _still_clip(
-    images: Tensor, dataset: Dataset, steps: int, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def _still_clip(images: Tensor, dataset: Dataset, steps: int, dtype: torch.dtype) -> Tensor:
     frames = to_frames(images, dataset.mean, dataset.std, dtype)
     frames = frames.contiguous(memory_format=torch.channels_last)
     return frames.expand(steps, *frames.shape)

@@ -1,23 +1,33 @@
-"""Random numbers for samples; each is a hash of what it is for: (seed, epoch, index, draw).
+"""Counter-based random numbers: each is a hash of (seed, epoch, sample index, draw).
 
-The hash is computed by integer operations that are exact on every device. So neither the batch
-a sample falls into nor workers, ranks or history can change a number.
+The hash uses integer operations that are exact on every device. So neither the batch that holds a
+sample nor workers, ranks or earlier draws can change a number.
 """
+
+import hashlib
 
 import torch
 from torch import Tensor
 
-from steadyspike.data.seeds import derive_seed
-
-# One number a sample for each use.
+# One draw for each use. A resized crop takes 40.
 FLIP, CROP_ROW, CROP_COLUMN = range(3)
 CUTOUT, CUTOUT_AREA, CUTOUT_ASPECT, CUTOUT_ROW, CUTOUT_COLUMN, CUTOUT_COLOUR = range(3, 9)
-RESIZED_CROP = 64  # the first of 40
+RESIZED_CROP = 64
 EVENT_OPERATION, EVENT_ANGLE, EVENT_ROW, EVENT_COLUMN = range(128, 132)
 
 GAMMA = 0x9E3779B97F4A7C15
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A 63-bit seed for one purpose, such as ``derive_seed(seed, "order", epoch)``.
+
+    It is the SHA-256 of the words, so it does not depend on which seeds were derived before, nor
+    on the number of workers or ranks.
+    """
+    words = "\0".join(str(word) for word in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "little") >> 1
 
 
 def _signed(word: int) -> int:
@@ -32,7 +42,7 @@ def _shift_right(words: Tensor, bits: int) -> Tensor:
 
 
 def splitmix(states: Tensor, step: int | Tensor) -> Tensor:
-    """Output ``step`` (from 1) of SplitMix64 from each state: 64-bit words in int64, any shape.
+    """Output ``step`` (from 1) of SplitMix64 for each state: 64-bit words in int64, any shape.
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
@@ -45,7 +55,7 @@ def splitmix(states: Tensor, step: int | Tensor) -> Tensor:
 def random_integers(
     seed: int, epoch: int, indices: Tensor, draw: int | Tensor, below: int | Tensor
 ) -> Tensor:
-    """Uniform integers in 0..below-1, int64 (N,), one for each sample's index, where they lie.
+    """Uniform integers in 0..below-1 for sample indices (N,): int64 (N,) on the same device.
 
     ``below``, one for all or one a sample (N,), may be up to 2^31; its bias is at most
     below / 2^32. Several draws (D,) for indices (N, 1) give (N, D).
@@ -58,9 +68,9 @@ def random_integers(
 def random_reals(
     seed: int, epoch: int, indices: Tensor, draw: int | Tensor, low: float = 0.0, high: float = 1.0
 ) -> Tensor:
-    """Uniform reals in low..high, float64 (N,), of 2^31 values, one for each sample's index.
+    """Uniform reals in low..high for sample indices (N,): float64 (N,), one of 2^31 values.
 
-    Double precision, since a device may fuse or approximate operations in single.
+    Double precision, since a device may fuse or approximate operations in single precision.
     """
     parts = random_integers(seed, epoch, indices, draw, 1 << 31).double() / (1 << 31)
     return parts * (high - low) + low

@@ -1,4 +1,4 @@
-"""What a data set is to everything outside this package."""
+"""The types through which the rest of the package uses a data set."""
 
 import hashlib
 import os
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 ROOT_VARIABLE = "STEADYSPIKE_DATA"
-ROOM = 0.25  # of a GPU's free memory, at most, for the images of one split
+GPU_SHARE = 0.25  # of a GPU's free memory that the images of one split may take
+
+Batch = tuple[Tensor, Tensor, Tensor]  # indices (N,), samples (N, ...), labels (N,)
 
 
 class Samples(Protocol):
-    """M labelled samples that `loading.batches` visits, in memory (`Split`) or read on the way."""
+    """M labelled samples: in memory (`Split`), or read from files batch by batch."""
 
     @property
     def labels(self) -> Tensor:
@@ -23,21 +25,21 @@ class Samples(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one sample as it is delivered: (C, H, W), or (T, C, H, W) for events."""
+        """Shape of one sample: (C, H, W) for an image, (T, C, H, W) for events."""
 
     @property
     def digest(self) -> str:
-        """SHA-256, one or several, that stand for all samples and labels wherever they lie."""
+        """Text with the SHA-256 of the samples and labels; the same wherever they lie."""
 
     def __len__(self) -> int: ...
 
     def gather(
         self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For each part, int64 (N,) of indices: those, their samples (N, *shape), labels (N,).
+    ) -> Iterator[Batch]:
+        """Yields a batch for each part, int64 (N,) of indices.
 
-        All parts are known from the start, so that they can be read ahead. ``seed`` and ``epoch``
-        decide a random choice that must be made while reading.
+        All parts are given at the start, so that batches can be read ahead. ``seed`` and
+        ``epoch`` decide random choices made while reading.
         """
 
 
@@ -64,17 +66,17 @@ class Split:
         return content.hexdigest()
 
     def to(self, device: torch.device) -> "Split":
-        """The same on another device, where there is room for it; else as it is."""
+        """Copies to a device; returns itself if a GPU has too little free memory."""
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            if self.images.nbytes > free * ROOM:
+            if self.images.nbytes > free * GPU_SHARE:
                 return self
         return Split(self.images.to(device), self.labels.to(device))
 
     def gather(
         self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """As `Samples` says, where the images lie; nothing is random here."""
+    ) -> Iterator[Batch]:
+        """As `Samples.gather`, on the images' device; nothing is random here."""
         for part in parts:
             indices = part.to(self.images.device)
             yield indices, self.images[indices], self.labels[indices]
@@ -84,7 +86,7 @@ class Split:
 class Dataset:
     """A training and a test split, with the training images' mean and standard deviation.
 
-    ``mean`` and ``std`` hold one value a channel, on the scale where 255 is 1.
+    ``mean`` and ``std`` hold one value a channel, for pixel values scaled from 0..255 to 0..1.
     """
 
     name: str
@@ -99,12 +101,12 @@ class Dataset:
         return len(self.classes)
 
     def sha256(self) -> str:
-        """One SHA-256 of all that is learned from and measured on."""
+        """SHA-256 of the name, classes, normalization and both splits."""
         facts = (self.name, self.classes, self.mean, self.std, self.train.digest, self.test.digest)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def to(self, device: torch.device) -> "Dataset":
-        """With the images in memory on that device, as bytes, where they fit; others stream."""
+        """Copies the splits that are in memory to a device, where they fit."""
         train, test = (
             split.to(device) if isinstance(split, Split) else split
             for split in (self.train, self.test)
@@ -114,11 +116,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """How one named data set is come by; each function takes the root folder, or None.
+    """The functions of one named data set; each takes the root folder, or None for the default.
 
     ``load`` reads and checks it. ``fetch`` downloads what is missing, checks everything and
-    returns the manifest's path. ``manifest`` checks everything and returns sums and counts.
-    All raise UserError with the command that gets the data.
+    returns the manifest's path. ``manifest`` checks everything and returns checksums and counts.
+    All raise UserError that says how to get the data.
     """
 
     load: Callable[[Path | None], Dataset]
@@ -127,5 +129,5 @@ class Source:
 
 
 def fetched_root(root: Path | None) -> Path:
-    """Where fetched data sets lie: ``root``, else STEADYSPIKE_DATA, else ``datasets``."""
+    """The folder of fetched data sets: ``root``, else STEADYSPIKE_DATA, else ``datasets``."""
     return root if root is not None else Path(os.environ.get(ROOT_VARIABLE) or "datasets")

@@ -12,7 +12,7 @@ SIDE = 128  # pixels of the DVS128, either way
 class Events:
     """n events in the file's order: microseconds t, column x, row y, polarity p (0 or 1), all (n,).
 
-    ``invalid`` counts those that the camera's software had marked as void; they are left out.
+    ``invalid`` counts the events left out because the camera's software marked them invalid.
     """
 
     t: NDArray[np.int64]
@@ -25,7 +25,7 @@ class Events:
         return len(self.t)
 
     def between(self, start: int, end: int) -> "Events":
-        """The events of start <= t < end, in the file's order whatever the clock did."""
+        """The events with start <= t < end, in the file's order even if times run backwards."""
         inside = (self.t >= start) & (self.t < end)
         return Events(self.t[inside], self.x[inside], self.y[inside], self.p[inside])
 
@@ -35,8 +35,8 @@ def integrate(events: Events, steps: int, side: int = SIDE) -> NDArray[np.int64]
 
     Each of the T frames holds n // T events, in the order given; the last one takes the
     remainder too, so with fewer events than frames it holds all of them. As SpikingJelly's
-    ``integrate_events_by_fixed_frames_number(..., split_by="number")``, which the released code
-    of the paper used.
+    ``integrate_events_by_fixed_frames_number(..., split_by="number")``, which the paper's
+    released code uses.
     """
     share = len(events) // steps
     sizes = np.full(steps, share)

@@ -1,14 +1,12 @@
-"""ImageNet (ILSVRC2012; Russakovsky et al., arXiv:1409.0575), which nobody may pass on.
+"""ImageNet (ILSVRC2012; Russakovsky et al., arXiv:1409.0575), which has to be downloaded by hand.
 
-``<root>/imagenet`` holds image folders, ``{train,val}/<wnid>/*.JPEG``, or WebDataset shards,
-``shards/{train,val}-000000.tar`` and on; folders go first. Its files are never hashed one by one:
+``<root>/imagenet`` holds image folders, ``{train,val}/<wnid>/*.JPEG``. The images are not hashed:
 the manifest records classes, counts, bytes, and a digest of all names and sizes.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,15 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from steadyspike.data.dataset import Dataset, Source, fetched_root
-from steadyspike.data.image_folder import Listing, list_images
 from steadyspike.data.manifest import manifest_of_files, read_manifest, write_manifest
-from steadyspike.data.shards import ShardStore, find_shards, read_index
-from steadyspike.data.streaming import FileStore, Store, StreamedSplit
+from steadyspike.data.streaming import StreamedSplit
 from steadyspike.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAME = "imagenet"
-SPLITS: dict[str, Literal["random", "middle"]] = {"train": "random", "val": "middle"}
+SPLITS: dict[str, Literal["random", "centre"]] = {"train": "random", "val": "centre"}
 FETCH = "run `steadyspike fetch imagenet` to see what is expected"
 
 
@@ -42,13 +38,26 @@ ILSVRC2012 = Expected(1000, {"train": 1_281_167, "val": 50_000})
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A split as it lies on the disk; ``facts`` stand for it in the manifest."""
+class Listing:
+    """The M images of one split, sorted by class and then by name.
 
+    ``names`` (M,) are relative to ``folder``, ``labels`` (M,) the position of the class.
+    """
+
+    folder: Path
     classes: tuple[str, ...]
-    store: Store
+    names: NDArray[np.bytes_]
     labels: NDArray[np.int64]
-    facts: dict[str, Any]
+    total: int  # bytes
+    digest: str  # SHA-256 over each name, size and a zero byte
+
+    def facts(self) -> dict[str, Any]:
+        """The entry of the split in the manifest."""
+        return {
+            "images": len(self.labels),
+            "bytes": self.total,
+            "names_and_sizes_sha256": self.digest,
+        }
 
 
 def how_to_get(folder: Path) -> str:
@@ -57,22 +66,53 @@ def how_to_get(folder: Path) -> str:
         f"{folder}: missing; ImageNet must be downloaded by hand: sign in at"
         " https://image-net.org/download-images, get ILSVRC2012_img_train.tar and"
         " ILSVRC2012_img_val.tar, unpack them to"
-        f" {folder}/train/<wnid>/*.JPEG and {folder}/val/<wnid>/*.JPEG (or make WebDataset shards,"
-        f" {folder}/shards/train-000000.tar and val-000000.tar on, members .jpg and .cls), then run"
+        f" {folder}/train/<wnid>/*.JPEG and {folder}/val/<wnid>/*.JPEG, then run"
         " `steadyspike fetch imagenet` again: it checks 1000 classes, 1281167 and 50000 images,"
         " and that none is empty"
     )
 
 
-def survey(root: Path, expected: Expected = ILSVRC2012) -> dict[str, Survey]:
-    """Both splits, counted but not decoded. Raises UserError that names what is not as expected."""
+def list_images(folder: Path) -> Listing:
+    """Lists a folder of class folders as torchvision's ImageFolder does.
+
+    Raises UserError for a missing folder, one without class folders, a class folder without
+    images and an empty image file.
+    """
+    from torchvision.datasets import ImageFolder  # takes seconds to import
+
+    if not folder.is_dir():
+        raise UserError(f"{folder}: missing; {FETCH}")
+    digest, total, names = hashlib.sha256(), 0, []
+    try:
+        found = ImageFolder(folder)
+        for path, _ in found.samples:
+            size = os.stat(path).st_size  # noqa: PTH116 - a Path for each would take a minute
+            if not size:
+                raise UserError(f"{path}: empty; expected an image")
+            name = os.fsencode(path.removeprefix(f"{folder}{os.sep}"))
+            digest.update(b"%b\t%d\0" % (name, size))
+            names.append(name)
+            total += size
+    except OSError as error:
+        reason = error.strerror or f"{error}; expected {folder}/<class>/<image>.JPEG"
+        raise UserError(f"{error.filename or folder}: cannot be read: {reason}") from error
+    labels = np.array(found.targets, dtype=np.int64)
+    return Listing(folder, tuple(found.classes), np.array(names), labels, total, digest.hexdigest())
+
+
+def survey(root: Path, expected: Expected = ILSVRC2012) -> dict[str, Listing]:
+    """Lists both splits. Raises UserError that names what is missing or not as expected."""
     folder = root / NAME
-    if any((folder / split).is_dir() for split in SPLITS):
-        splits = _survey_folders(folder)
-    elif (folder / "shards").is_dir():
-        splits = {split: _survey_shards(root, split, expected) for split in SPLITS}
-    else:
+    if not any((folder / split).is_dir() for split in SPLITS):
         raise UserError(how_to_get(folder))
+    splits = {split: list_images(folder / split) for split in SPLITS}
+    train, val = (set(listing.classes) for listing in splits.values())
+    for split, lacking in (("train", val - train), ("val", train - val)):
+        if lacking:
+            raise UserError(
+                f"{folder / split / min(lacking)}: missing; expected the same class folders in"
+                " train and val"
+            )
     for split, found in splits.items():
         if len(found.classes) != expected.classes:
             raise UserError(
@@ -87,62 +127,7 @@ def survey(root: Path, expected: Expected = ILSVRC2012) -> dict[str, Survey]:
     return splits
 
 
-def _survey_folders(folder: Path) -> dict[str, Survey]:
-    for split in SPLITS:
-        if not (folder / split).is_dir():
-            raise UserError(f"{folder / split}: missing; {FETCH}")
-    listings = {split: list_images(folder / split) for split in SPLITS}
-    train, val = (set(listings[split].classes) for split in SPLITS)
-    for split, lacking in (("train", val - train), ("val", train - val)):
-        if lacking:
-            raise UserError(
-                f"{folder / split / min(lacking)}: missing; expected the same class folders in"
-                " train and val"
-            )
-    return {split: _of_listing(listing) for split, listing in listings.items()}
-
-
-def _of_listing(listing: Listing) -> Survey:
-    files = zip(listing.names.tolist(), listing.sizes.tolist(), strict=True)
-    return Survey(
-        listing.classes,
-        FileStore(listing.folder, listing.names),
-        listing.labels,
-        _facts(listing.labels, files),
-    )
-
-
-def _survey_shards(root: Path, split: str, expected: Expected) -> Survey:
-    paths = find_shards(root / NAME / "shards", split)
-    index = read_index(paths, expected.classes, root / f"{NAME}.{split}.index.npz")
-    seen = np.bincount(index.labels, minlength=expected.classes)
-    if not seen.all():
-        raise UserError(
-            f"{root / NAME / 'shards'}: {split}: no image of the label {int(seen.argmin())};"
-            f" expected every label of 0 to {expected.classes - 1}"
-        )
-    # A shard knows its classes by number alone.
-    classes = tuple(str(label) for label in range(expected.classes))
-    files = [(os.fsencode(path.name), path.stat().st_size) for path in paths]
-    return Survey(classes, ShardStore(paths, index), index.labels, _facts(index.labels, files))
-
-
-def _facts(labels: NDArray[np.int64], files: Iterable[tuple[bytes, int]]) -> dict[str, Any]:
-    """What stands for the files: counts, bytes, and SHA-256 over each name, size and a zero."""
-    digest, total = hashlib.sha256(), 0
-    for name, size in files:
-        digest.update(b"%b\t%d\0" % (name, size))
-        total += size
-    return {"images": len(labels), "bytes": total, "names_and_sizes_sha256": digest.hexdigest()}
-
-
-def _digest(found: Survey) -> str:
-    """What stands for a split's images and labels; a shard's labels lie within it."""
-    labels = hashlib.sha256(found.labels.tobytes()).hexdigest()
-    return f"{found.facts['names_and_sizes_sha256']} {labels}"
-
-
-def describe(splits: dict[str, Survey]) -> dict[str, Any]:
+def describe(splits: dict[str, Listing]) -> dict[str, Any]:
     """The manifest of a surveyed ImageNet."""
     train, val = splits["train"], splits["val"]
     return manifest_of_files(
@@ -150,14 +135,14 @@ def describe(splits: dict[str, Survey]) -> dict[str, Any]:
         name=NAME,
         classes=list(train.classes),
         counts={"train": len(train.labels), "test": len(val.labels)},
-        splits={split: found.facts for split, found in splits.items()},
+        splits={split: found.facts() for split, found in splits.items()},
     )
 
 
 def load(root: Path | None, expected: Expected = ILSVRC2012) -> Dataset:
-    """The data set, counted and, where there is a manifest, compared with it; images stay on disk.
+    """The data set, surveyed and compared with its manifest if there is one.
 
-    An image is decoded when its batch is; a corrupt one is a UserError then that names it.
+    An image is decoded when its batch is read, and a damaged one is a UserError then.
     """
     root = fetched_root(root)
     splits = survey(root, expected)
@@ -173,10 +158,11 @@ def load(root: Path | None, expected: Expected = ILSVRC2012) -> Dataset:
                 )
     train, test = (
         StreamedSplit(
-            found.store,
+            found.folder,
+            found.names,
             torch.from_numpy(found.labels),
             SPLITS[split],
-            digest=_digest(found),
+            digest=f"{found.digest} {hashlib.sha256(found.labels.tobytes()).hexdigest()}",
         )
         for split, found in splits.items()
     )
@@ -184,7 +170,7 @@ def load(root: Path | None, expected: Expected = ILSVRC2012) -> Dataset:
 
 
 def fetch(root: Path | None, expected: Expected = ILSVRC2012) -> Path:
-    """Checks what was put in place by hand and writes its manifest, or says what to download."""
+    """Checks the folders and writes the manifest, or says what to download."""
     root = fetched_root(root)
     path = root / f"{NAME}.manifest.json"
     write_manifest(path, describe(survey(root, expected)))
@@ -192,7 +178,7 @@ def fetch(root: Path | None, expected: Expected = ILSVRC2012) -> Path:
 
 
 def manifest(root: Path | None, expected: Expected = ILSVRC2012) -> dict[str, Any]:
-    """Classes, counts, bytes and digests of what lies there now."""
+    """Classes, counts, bytes and digests of the images that are there now."""
     return describe(survey(fetched_root(root), expected))
 
 

@@ -1,4 +1,4 @@
-"""The data sets by name. A family of data sets adds its table of sources here."""
+"""The data sets by name. A new family of data sets adds its ``SOURCES`` here."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ NAMES: tuple[str, ...] = tuple(sorted(SOURCES))
 
 
 def load(name: str, root: Path | None = None) -> Dataset:
-    """Reads a data set, every checksum checked.
+    """Reads a data set and checks it against its checksums.
 
     ``root`` is the folder that holds the data set's own folder: by default STEADYSPIKE_DATA or
     ``datasets``, and for the embedded set the current folder, which holds ``data``.
 
     Raises UserError for an unknown name, a missing folder or file (with the command that gets
-    it) and a file that is not what it should be.
+    it) and a damaged file.
     """
     return _source(name).load(root)
 

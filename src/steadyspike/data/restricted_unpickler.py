@@ -9,19 +9,10 @@ recorded), takes only text and numbers for keys, and needs memory in proportion 
 import pickletools
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from steadyspike.errors import UserError
-
-ARRAY = "numpy.core.multiarray._reconstruct"
-NAMES = (ARRAY, "numpy.ndarray", "numpy.dtype")  # what NumPy needs to pickle an array
 #: Five times what CIFAR-100 has, the longest that is read here.
 MOST_INSTRUCTIONS = 1_000_000
-MOST_DIMENSIONS = 16
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -188,53 +179,3 @@ def _fill(table: dict[Any, Any], pairs: list[Any]) -> None:
     if not all(type(key) in (bytes, str, int) for key in keys):
         raise ValueError("it has a key that is neither text nor a number")
     table.update(zip(keys, values, strict=True))
-
-
-def read_plain_pickle(content: bytes, path: Path) -> dict[bytes, Any]:
-    """The table in a pickle of Python 2, whose strings are bytes; ``path`` is for the message.
-
-    Arrays are left as `Recorded` for `byte_array`. Raises UserError for anything but a table of
-    plain values and arrays.
-    """
-    try:
-        table = PlainUnpickler(NAMES).load(content)
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: expected a pickle of plain values and arrays; {reason}"
-        ) from error
-    if not isinstance(table, dict):
-        raise UserError(f"{path}: expected a pickled table, found {type(table).__name__}")
-    return table
-
-
-def byte_array(value: Any, path: Path, key: str) -> NDArray[np.uint8]:
-    """A recorded array of unsigned bytes, writable. Raises UserError for anything else."""
-    wrong = UserError(f"{path}: {key}: expected an array of unsigned bytes")
-    if not (isinstance(value, Recorded) and value.name == ARRAY):
-        raise wrong
-    match value.state:
-        case (
-            int(),
-            tuple() as shape,
-            Recorded() as kind,
-            bool() | int() as fortran,
-            bytes() as raw,
-        ):
-            pass
-        case _:
-            raise wrong
-    if kind.name != "numpy.dtype" or kind.arguments[:1] not in ((b"u1",), ("u1",)):
-        raise wrong
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise wrong
-    if not 0 < len(shape) <= MOST_DIMENSIONS:
-        raise wrong
-    if np.prod(shape, dtype=object) != len(raw):
-        what = "x".join(map(str, shape))
-        raise UserError(f"{path}: {key}: expected {what} bytes, found {len(raw)}")
-    flat = np.frombuffer(bytearray(raw), dtype=np.uint8)
-    try:
-        return flat.reshape(shape, order="F" if fortran else "C")
-    except ValueError:  # no bytes, in a shape that is no array's
-        raise wrong from None

@@ -5,7 +5,7 @@ from torch import nn
 
 from steadyspike.data import Dataset
 from steadyspike.data.collate import frame_shape
-from steadyspike.data.seeds import derive_seed
+from steadyspike.data.counter_rng import derive_seed
 from steadyspike.errors import UserError
 from steadyspike.models import build, option_names
 from steadyspike.models.blocks import StepDropout

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from steadyspike.data import Dataset
 from steadyspike.data.collate import holds_clips, training_clip
+from steadyspike.data.counter_rng import derive_seed
 from steadyspike.data.loading import batches, epoch_order
-from steadyspike.data.seeds import derive_seed
 from steadyspike.errors import UserError
 from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.norm import OSR
