@@ -9,7 +9,7 @@ from made_up import bench
 from steadyspike.bench.records import save
 from steadyspike.cli import parser
 from steadyspike.errors import UserError
-from tiny import command, refused
+from tiny import command
 
 
 @pytest.mark.slow
@@ -35,12 +35,21 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert "turn 2 of 2" in result.stderr
 
 
-def test_tables_are_written_without_measuring(tmp_path: Path) -> None:
-    save(bench(), tmp_path / "docs")
-    result = command(tmp_path, "bench", "--render", "--out", "docs")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[0] == "docs/bench-cpu.md"
-    refused(command(tmp_path, "bench", "--render", "--out", "none"), r"none: no bench-\*\.json")
+def run(*arguments: str) -> int:
+    args = parser().parse_args(["bench", *arguments])
+    status: int = args.run(args)
+    return status
+
+
+def test_tables_are_written_without_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(bench(), tmp_path)
+    assert run("--render", "--out", str(tmp_path)) == 0
+    names = ["bench-cpu.md", "bench-cpu-speed.svg", "bench-cpu-memory.svg"]
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / name) for name in names]
+    with pytest.raises(UserError, match=r"none: no bench-\*\.json: run `steadyspike bench --out"):
+        run("--render", "--out", str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +64,5 @@ def test_what_this_machine_cannot_measure_is_refused(
     option: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    args = parser().parse_args(["bench", option])
     with pytest.raises(UserError, match=f"^{expected}"):
-        args.run(args)
+        run(option)

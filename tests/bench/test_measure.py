@@ -44,10 +44,15 @@ def test_the_memory_curve_adds_the_t_that_no_comparison_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Framework, "unavailable", lambda self: None)
-    curve = memory_curve(plan("--peers", "--steps=2,4"), Setting())
-    assert {setting.steps for _, setting in curve} == {8}
-    for framework, setting in curve:
-        assert setting.chunk == (8 if framework.through_time else 1)
+    curve = memory_curve(plan("--peers", "--steps=2,4", "--chunk=4,2"), Setting())
+    assert [(framework.key, setting.steps, setting.chunk) for framework, setting in curve] == [
+        ("steadyspike", 8, 4),
+        ("steadyspike-plain", 8, 4),
+        ("spikingjelly-bptt", 8, 8),
+        ("spikingjelly-ottt", 8, 1),
+        ("spikingjelly-sltt", 8, 1),
+        ("snntorch", 8, 8),
+    ]
     assert not any(framework.cuda_only for framework, _ in memory_curve(plan("--peers"), Setting()))
 
 

@@ -10,7 +10,7 @@ import pytest
 from made_up import bench, measurement
 
 from steadyspike.bench.records import Training, load, save
-from steadyspike.bench.tables import comparison, groups, memory_curves, ratio, readme_rows
+from steadyspike.bench.tables import comparison, groups, memory_curves, readme_rows
 from steadyspike.bench.write import BEGIN, END, page, render
 from steadyspike.errors import UserError
 
@@ -77,12 +77,7 @@ def test_a_comparison() -> None:
     assert "× steadyspike (plain torch), K 1" in comparison(alone, alone)
 
 
-def test_a_ratio_is_of_medians_with_the_range_of_the_turns() -> None:
-    assert ratio([3.0, 2.0, 4.0], [2.0, 1.0, 4.0]) == "1.50 (1.00 to 2.00)"
-    assert ratio([1.0], []) == ""
-
-
-def test_the_memory_curves_are_of_the_least_k() -> None:
+def test_the_memory_curves_are_of_the_first_k() -> None:
     assert memory_curves(bench(), "peak_bytes") == {
         "steadyspike": {2: 90_000_000, 4: 100_000_000},  # not the 300 MB of K 4
         "spikingjelly-bptt": {2: 200_000_000, 4: 400_000_000},

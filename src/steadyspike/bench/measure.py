@@ -33,7 +33,9 @@ def comparisons(args: argparse.Namespace, base: Setting) -> list[list[Entry]]:
                 chunks = [chunk for chunk in args.chunk if chunk <= steps] or [1]
                 group = [(FUSED, one.but(chunk=chunk)) for chunk in chunks]
                 group.append((PLAIN, one.but(chunk=chunks[0])))
-                group += [(peer, _at(peer, one, steps)) for peer in _peers(args, base)]
+                group += [
+                    (peer, one.but(chunk=_chunk(peer, args, steps))) for peer in _peers(args, base)
+                ]
                 groups.append(group)
     return groups
 
@@ -42,7 +44,7 @@ def memory_curve(args: argparse.Namespace, base: Setting) -> list[Entry]:
     """Entries at further T, whose memory alone is measured."""
     first = base.but(batch=args.batch[0], precision=args.precision[0])
     return [
-        (framework, _at(framework, first, steps))
+        (framework, first.but(steps=steps, chunk=_chunk(framework, args, steps)))
         for framework in (FUSED, PLAIN, *_peers(args, base))
         if not framework.cuda_only  # torch.compile takes a minute at each T
         and not framework.unavailable()  # which the comparison says
@@ -56,8 +58,11 @@ def _peers(args: argparse.Namespace, base: Setting) -> list[Framework]:
     return [peer for peer in peers if base.device == "cuda" or not peer.cuda_only]
 
 
-def _at(framework: Framework, setting: Setting, steps: int) -> Setting:
-    return setting.but(steps=steps, chunk=steps if framework.through_time else 1)
+def _chunk(framework: Framework, args: argparse.Namespace, steps: int) -> int:
+    """K: T for BPTT, 1 for the peers' online rules, for ours the first one that was asked for."""
+    if framework.through_time:
+        return steps
+    return min(args.chunk[0], steps) if framework.package is None else 1
 
 
 class Benchmark:

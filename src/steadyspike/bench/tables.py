@@ -24,7 +24,7 @@ def groups(bench: Bench) -> list[list[Measurement]]:
 
 
 def readme_rows(group: Sequence[Measurement]) -> list[Measurement]:
-    """At most five: ours at the least and the greatest K, and three others."""
+    """At most five: ours at the first and the last K, and three others."""
     ours = [m for m in group if m.framework == FUSED.key]
     others = [m for m in group if m.framework in README_FRAMEWORKS and m not in ours]
     if not others:
@@ -38,10 +38,10 @@ def images_per_second(m: Measurement) -> list[float]:
 
 
 def label(m: Measurement) -> str:
-    """The framework's label, with K for our online training."""
+    """The framework's label, with K if it is ours."""
     framework = FRAMEWORKS[m.framework]
-    own = framework.package is None and not framework.through_time
-    return f"{framework.label}, K {m.setting.chunk}" if own else framework.label
+    ours = framework.package is None
+    return f"{framework.label}, K {m.setting.chunk}" if ours else framework.label
 
 
 def title(group: Sequence[Measurement]) -> str:
@@ -101,19 +101,21 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> str:
 
 
 def memory_curves(bench: Bench, field: str) -> dict[str, dict[int, int]]:
-    """``peak_bytes`` or ``kept_bytes`` by framework and T, at the first group's batch, precision.
+    """``peak_bytes`` or ``kept_bytes`` by framework and T, where more than one T is known.
 
-    Of ours at the least K, for which more than one T is known.
+    At the batch size and precision of the first group; of ours, at its first K.
     """
     if not groups(bench):
         return {}
     first = groups(bench)[0][0].setting
     curves: dict[str, dict[int, int]] = {}
     for m in bench.measurements:
-        value = getattr(m, field)
-        same = (m.setting.batch, m.setting.precision) == (first.batch, first.precision)
-        if same and value is not None and m.setting.chunk in (first.chunk, m.setting.steps):
-            curves.setdefault(m.framework, {}).setdefault(m.setting.steps, value)
+        s, value = m.setting, getattr(m, field)
+        ours = FRAMEWORKS[m.framework].package is None
+        if value is None or (s.batch, s.precision) != (first.batch, first.precision):
+            continue
+        if not ours or s.chunk == min(first.chunk, s.steps):
+            curves.setdefault(m.framework, {})[s.steps] = value
     return {key: dict(sorted(curve.items())) for key, curve in curves.items() if len(curve) > 1}
 
 

@@ -4,6 +4,7 @@ Memory, threads and whatever a library loads or configures are then nobody else'
 one measurement alone.
 """
 
+import gc
 import importlib
 import math
 import multiprocessing
@@ -167,6 +168,7 @@ class Session:
             next(iter(self.offer(tiny).values()))().run()
         before = self._memory()
         variant = variant or self._fastest(offered)
+        gc.collect()  # networks that were only tried
         self.step = offered[variant]()
         eager = self.step.eager or self.step
         kept = eager.kept_bytes()
