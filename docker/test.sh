@@ -87,8 +87,8 @@ one_machine() {
         fail "docker compose up train"
     unchanged "docker compose up train"
 
-    docker compose run --rm test tests/test_cli.py tests/test_pins.py tests/test_files.py \
-        tests/kernels/test_compiled.py
+    docker compose run --rm test tests/snn/test_norm.py tests/kernels/test_build.py \
+        tests/test_pins.py tests/test_files.py
     docker compose run --rm evaluate osr_ots > /dev/null 2>&1 || fail "evaluate"
     unchanged "evaluate"
 

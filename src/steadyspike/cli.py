@@ -14,6 +14,9 @@ from steadyspike.console import notify
 from steadyspike.errors import UserError
 
 NETWORKS = ("vggsnn", "resnet19", "sew_resnet34", "nf_resnet34")
+# Arguments that several subcommands take: option, metavar, default, summary.
+PARAMS = ("--params", "FILE", "params.yaml", "the file that defines the experiments")
+RUNS = ("--runs", "DIR", "runs", "the folder of the results, with one folder for each experiment")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     subcommands = command.add_subparsers(required=True, metavar="COMMAND")
 
     doctor = _add(subcommands, commands.doctor, "check what training needs on this machine")
-    _add_params(doctor)
+    _add_path(doctor, *PARAMS)
     form = doctor.add_mutually_exclusive_group()
     form.add_argument(
         "--brief", action="store_true", help="print three lines, for a log, without loading torch"
@@ -96,8 +99,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="write a checkpoint this often within an epoch; 0s: after every batch (default: 5m)",
     )
-    _add_params(train)
-    _add_runs(train)
+    _add_path(train, *PARAMS)
+    _add_path(train, *RUNS)
 
     # All that follows `launch` is for torchrun's parser: no argument starts with this prefix.
     summary = "train in several processes, on one machine or many"
@@ -129,8 +132,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--weights", type=Path, metavar="FILE", help="only print the accuracy of these weights"
     )
-    _add_params(evaluate)
-    _add_runs(evaluate)
+    _add_path(evaluate, *PARAMS)
+    _add_path(evaluate, *RUNS)
 
     released = _add(
         subcommands, commands.import_released, "convert a checkpoint of the paper's released code"
@@ -144,13 +147,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     report = _add(subcommands, commands.report, "write every table and figure")
-    report.add_argument(
-        "--pipeline",
-        type=Path,
-        default=Path(),
-        metavar="DIR",
-        help="report on the pipeline in this folder (default: .)",
-    )
+    _add_path(report, "--pipeline", "DIR", ".", "report on the pipeline in this folder")
     report.add_argument(
         "--paper",
         action="store_true",
@@ -174,14 +171,8 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "experiments", metavar="EXPERIMENT", nargs="*", help="their names (default: all)"
     )
-    _add_params(verify)
-    verify.add_argument(
-        "--digests",
-        type=Path,
-        default=Path("reports/digests.json"),
-        metavar="FILE",
-        help="the recorded hashes (default: reports/digests.json)",
-    )
+    _add_path(verify, *PARAMS)
+    _add_path(verify, "--digests", "FILE", "reports/digests.json", "the recorded hashes")
     verify.add_argument(
         "--batches", type=_positive, metavar="N", help="compare at most N (default: all recorded)"
     )
@@ -199,24 +190,11 @@ def _add(
     return subcommand
 
 
-def _add_params(subcommand: argparse.ArgumentParser) -> None:
-    subcommand.add_argument(
-        "--params",
-        type=Path,
-        default=Path("params.yaml"),
-        metavar="FILE",
-        help="the file that defines the experiments (default: params.yaml)",
-    )
-
-
-def _add_runs(subcommand: argparse.ArgumentParser) -> None:
-    subcommand.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="the folder that holds a folder for each experiment's results (default: runs)",
-    )
+def _add_path(
+    subcommand: argparse.ArgumentParser, option: str, metavar: str, default: str, summary: str
+) -> None:
+    help_ = f"{summary} (default: {default})"
+    subcommand.add_argument(option, type=Path, metavar=metavar, default=Path(default), help=help_)
 
 
 def _positive(text: str) -> int:
