@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,6 +105,18 @@ def _history(root: Path) -> Read:
     return _read_file(root / "history.csv", lambda path: read_history(path, "train it"))
 
 
+def _metrics(root: Path) -> Read:
+    from steadyspike.evaluate.metrics import read_metrics
+
+    return _read_file(root / "metrics.json", read_metrics)
+
+
+def _layers(root: Path) -> Read:
+    from steadyspike.evaluate.metrics import read_layers
+
+    return _read_file(root / "layers.json", read_layers)
+
+
 def _read_file(path: Path, read: Callable[[Path], object]) -> Read:
     def written_and_read(content: bytes) -> object:
         path.write_bytes(content)
@@ -146,6 +159,11 @@ def _small_weights(*_: Project) -> list[bytes]:
     return [safetensors.torch.save(nn.Linear(1, 1).state_dict())]
 
 
+def _result(name: str) -> Callable[[Project, Project], list[bytes]]:
+    """A file in the folder of the finished run."""
+    return lambda whole, _: [(whole.run_folder / name).read_bytes()]
+
+
 READERS = {
     "params": Reader(
         "params.yaml",
@@ -165,12 +183,9 @@ READERS = {
         _checkpoint,
         40_000,
     ),
-    "history": Reader(
-        "history.csv",
-        lambda whole, _: [(whole.run_folder / "history.csv").read_bytes()],
-        _history,
-        40_000,
-    ),
+    "history": Reader("history.csv", _result("history.csv"), _history, 40_000),
+    "metrics": Reader("metrics.json", _result("metrics.json"), _metrics, 50_000),
+    "layers": Reader("layers.json", _result("layers.json"), _layers, 30_000),
 }
 
 
@@ -182,13 +197,16 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
     project = make_project(work, model={"widths": [1]}, training={"epochs": 1, "batch": 120})
     whole, stopped = project.fresh(work / "whole"), project.fresh(work / "stopped")
     whole.finish("train", NAME)
+    whole.finish("evaluate", NAME)
     stop(stopped, signal.SIGTERM, writes=3)
+    memory = Path("/dev/shm")  # each input is written to a file
     for name, reader in READERS.items():
-        root = stopped.copy(work / name).root
-        (root / "seeds").mkdir()
-        for number, seed in enumerate(reader.seeds(whole, stopped)):
-            (root / "seeds" / str(number)).write_bytes(seed)
-        yield fuzzed(name, root, FEW if few else reader.tries)
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else work) as folder:
+            root = stopped.copy(Path(folder) / name).root
+            (root / "seeds").mkdir()
+            for number, seed in enumerate(reader.seeds(whole, stopped)):
+                (root / "seeds" / str(number)).write_bytes(seed)
+            yield fuzzed(name, root, FEW if few else reader.tries)
 
 
 def fuzzed(name: str, root: Path, tries: int) -> Row:
