@@ -348,7 +348,8 @@ def test_packed_and_back(case: Case, levels: int) -> None:
     # A third in bfloat16 is for the GPU, see BFLOAT16.
     dtype = torch.float32 if levels == 3 else case.dtype
     numbers = (case.draw(torch.float32) * 100).abs().clamp(max=255).round()
-    x = (numbers / levels).to(dtype)
+    # Divided on the CPU: CUDA multiplies by the rounded inverse of a scalar.
+    x = (numbers.cpu() / levels).to(DEVICE, dtype)
     with tiles(case.small):
         packed = cuda.pack(x, levels)
         back = cuda.unpack(packed, levels, dtype)

@@ -1,0 +1,109 @@
+"""Compiles every Triton kernel for a GPU architecture, without a GPU; run as a program.
+
+Usage: python compile_kernels.py CAPABILITY, such as 90 for an H100.
+
+Prints a line for each compiled kernel: its name, the bytes of registers spilled to memory, the
+fused multiply-adds, and the accesses narrower than 16 bytes where all values of a layer pass.
+"""
+
+import itertools
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from steadyspike.kernels import cuda
+
+#: Layers of the paper's networks: (K, N, C, H, W) of convolutions, (K, N, C) of hidden layers.
+SHAPES = [(2, 128, 64, 32, 32), (1, 32, 512, 4, 4), (2, 16, 1024)]
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+
+
+class Target:
+    """Stands in for a GPU's driver: it only says what to compile for."""
+
+    def __init__(self, capability: int) -> None:
+        self.target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def main(capability: int) -> None:
+    driver.set_active(Target(capability))
+    launch = JITFunction.run
+    kernels: dict[str, Any] = {}
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        kernel = launch(self, *args, grid=grid, warmup=True, **kwargs)
+        kernels[kernel.hash] = (self.__name__, kernel)
+
+    JITFunction.run = compile_only
+    for shape, dtype in itertools.product(SHAPES, (torch.float32, torch.bfloat16)):
+        call_all(shape, dtype)
+    for name, kernel in kernels.values():
+        ptx = kernel.asm["ptx"]
+        print(name, spilled(kernel.asm["cubin"]), ptx.count("fma.rn.f32"), narrow(name, ptx))
+
+
+def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Every kernel with every combination of arguments that the pipelines use."""
+    x = torch.empty(shape, dtype=dtype)
+    x = x.movedim(2, -1).contiguous().movedim(-1, 2) if x.dim() == 5 else x
+    u = torch.empty_like(x, dtype=torch.float32)
+    vector, theta = torch.ones(shape[0], shape[2]), torch.ones(shape[0])
+    before, out = torch.empty_like(u[0]), torch.empty_like(u[0])
+    cuda.moments(x)
+    first: list[Tensor | None] = [None, before]
+    norms: list[Tensor | None] = [None, vector[0]]
+    for last, norm, zero_reset, stabilized in itertools.product(
+        first, norms, (False, True), (False, True)
+    ):
+        cuda.charge(
+            x[0], norm, norm, last, theta[0], leak=0.5, zero_reset=zero_reset, out=out,
+            statistics=stabilized, spikes=None if stabilized else torch.empty_like(x[0]),
+            fire_at=None if stabilized else 1.0,
+        )  # fmt: skip
+    cuda.fire(u[0], theta[0], x[0])
+    for membranes, thresholds in ((u, theta), (None, None)):
+        cuda.grad_sums(x, membranes, thresholds, 4.0, x, vector, vector)
+        cuda.grad_input(x, membranes, thresholds, 4.0, x, *[vector] * 5)
+    cuda.grad_input(x, u, theta, 4.0, *[None] * 6)
+    cuda.unpack(cuda.pack(x, 1), 1, dtype)
+
+
+def spilled(cubin: bytes) -> int:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [CUOBJDUMP, "--dump-resource-usage", file.name]
+        usage = subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    stack, local = re.search(r"STACK:(\d+).* LOCAL:(\d+)", usage).groups()  # type: ignore
+    return int(stack) + int(local)
+
+
+def narrow(name: str, ptx: str) -> int:
+    """Accesses in blocks (``@%p``, masked) that are not 16 bytes wide."""
+    if "combine" in name:
+        return 0
+    kinds = re.findall(r"@%p\d+ (ld|st)\.global(\S*)", ptx)
+    return len([kind for _, kind in kinds if ".v4.b32" not in kind])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
