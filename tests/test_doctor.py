@@ -13,7 +13,7 @@ import torch
 
 from steadyspike import doctor
 from steadyspike.data.dataset import fetched_root
-from steadyspike.doctor import GIB, Driver, Finding, brief, gpus, query_driver, why_torch_sees_none
+from steadyspike.doctor import GIB, Driver, Finding, brief, gpus, why_torch_sees_none
 from steadyspike.kernels.cpu import build
 from tiny import command, environment, refused, write_data, write_params
 
@@ -78,16 +78,10 @@ def test_gpus_and_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("error", [NVMLError("Shared Library Not Found"), OSError("broken"), None])
 def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
     nvml(monkeypatch, init=error)
-    (finding,) = gpus()
-    assert finding.state == "note"
-    assert finding.found == "none found, training runs on the CPU"
-    assert finding.advice == "to use one by NVIDIA, install its driver"
-
-
-def test_a_machine_without_the_nvml_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert query_driver().error
-    assert not query_driver().gpus
+    expected = "none found, training runs on the CPU", "to use one by NVIDIA, install its driver"
+    assert list(gpus()) == [Finding("GPU", *expected)]
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
+    assert list(gpus()) == [Finding("GPU", *expected)]
 
 
 @pytest.mark.parametrize(
@@ -237,16 +231,13 @@ def test_the_commit_and_dvc_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(doctor.versions()).advice.startswith("git config --global --add safe.directory ")
 
 
-def test_experiments(tmp_path: Path) -> None:
+def test_experiments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (finding,) = doctor.experiments(PARAMS)
     assert (finding.state, finding.found) == ("problem", "params.yaml: not found")
     PARAMS.write_text("experiments: {a: {devise: cpu}}")
     (finding,) = doctor.experiments(PARAMS)
     assert finding.state == "problem"
     assert "devise" in finding.found
-
-
-def test_experiments_for_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_params(tmp_path, {"a": {}, "b": {"device": "cuda"}})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert lines(doctor.experiments(PARAMS))["device"] == (
