@@ -14,7 +14,7 @@ from steadyspike.bench.records import Setting
 def plan(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return parser.parse_args([*arguments, "--batch=32"])
+    return parser.parse_args(arguments)
 
 
 def test_a_comparison_has_every_k_and_every_peer_at_each_precision() -> None:
@@ -27,7 +27,7 @@ def test_a_comparison_has_every_k_and_every_peer_at_each_precision() -> None:
         assert [(framework.key, setting.chunk) for framework, setting in group] == [
             ("steadyspike", 1),
             ("steadyspike", 2),
-            ("steadyspike", 4),  # not 8: T is 4
+            ("steadyspike", 4),  # and no 8: T is 4
             ("steadyspike-plain", 1),
             ("spikingjelly-bptt", 4),
             ("spikingjelly-ottt", 1),
@@ -37,14 +37,14 @@ def test_a_comparison_has_every_k_and_every_peer_at_each_precision() -> None:
     on_gpu = comparisons(plan("--peers"), Setting(device="cuda"))[0]
     assert "spikingjelly-bptt-compiled" in [framework.key for framework, _ in on_gpu]
     alone = comparisons(plan("--chunk=8"), Setting())[0]
-    assert alone == [(FUSED, Setting()), (PLAIN, Setting())]
+    assert alone == [(FUSED, Setting(chunk=4)), (PLAIN, Setting(chunk=4))]
 
 
 def test_the_memory_curve_adds_the_t_that_no_comparison_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Framework, "unavailable", lambda self: None)
-    curve = memory_curve(plan("--peers", "--steps=2,4", "--chunk=4,2"), Setting())
+    curve = memory_curve(plan("--peers", "--chunk=4,2"), Setting(steps=2))
     assert [(framework.key, setting.steps, setting.chunk) for framework, setting in curve] == [
         ("steadyspike", 8, 4),
         ("steadyspike-plain", 8, 4),

@@ -20,23 +20,19 @@ class BenchFigure:
 
 def figures(bench: Bench) -> list[BenchFigure]:
     """Every figure for which there are measurements."""
-    if not groups(bench):
-        return []
     drawn = [_speed(bench), _memory(bench)]
     return [each for each in drawn if each is not None]
 
 
-def _speed(bench: Bench) -> BenchFigure:
-    """A panel for each precision, at the first batch size and T."""
-    first = groups(bench)[0][0].setting
-    panels = [
-        [m for m in group if m.seconds]
-        for group in groups(bench)
-        if (group[0].setting.batch, group[0].setting.steps) == (first.batch, first.steps)
-    ]
+def _speed(bench: Bench) -> BenchFigure | None:
+    """A panel for each precision."""
+    panels = [timed for group in groups(bench) if (timed := [m for m in group if m.seconds])]
+    if not panels:
+        return None
+    setting = panels[0][0].setting
     labels = list(dict.fromkeys(label(m) for panel in panels for m in panel))
     name = f"bench-{bench.machine.device}-speed"
-    title = f"Training images per second: VGGSNN, T {first.steps}, batch {first.batch}"
+    title = f"Training images per second: VGGSNN, T {setting.steps}, batch {setting.batch}"
     with figure(9.4, 0.9 + 0.34 * len(labels)) as drawing:
         grid = drawing.subplots(1, len(panels), sharey=True, squeeze=False)
         for axes, panel in zip(grid[0], panels, strict=True):

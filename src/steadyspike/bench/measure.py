@@ -12,44 +12,39 @@ from steadyspike.bench.worker import Worker
 REPEATS, TURN_SECONDS = 5, 0.5
 QUICK_REPEATS, QUICK_TURN_SECONDS = 2, 0.01
 QUICK_MEMORY_STEPS = (2,)
-QUICK: dict[str, Any] = {"image": (3, 8, 8), "widths": (8, "P", 8)}
+QUICK: dict[str, Any] = {"batch": 4, "image": (3, 8, 8), "widths": (8, "P", 8)}
 MEMORY_STEPS = {"cpu": (2, 8), "cuda": (2, 8, 30)}  # T of the memory curve, besides those timed
 
 Entry = tuple[Framework, Setting]
 
 
 def comparisons(args: argparse.Namespace, base: Setting) -> list[list[Entry]]:
-    """Groups of entries that take turns, one for each batch size, T and precision.
+    """Groups of entries that take turns, one for each precision.
 
     Args:
-        args: of the command, with ``batch`` filled in.
-        base: the rest of every setting: device, threads, network.
+        args: of the command.
+        base: what all settings share: batch, T, network, device, threads.
     """
     groups = []
-    for batch in args.batch:
-        for steps in args.steps:
-            for precision in args.precision:
-                one = base.but(batch=batch, steps=steps, precision=precision)
-                chunks = [chunk for chunk in args.chunk if chunk <= steps] or [1]
-                group = [(FUSED, one.but(chunk=chunk)) for chunk in chunks]
-                group.append((PLAIN, one.but(chunk=chunks[0])))
-                group += [
-                    (peer, one.but(chunk=_chunk(peer, args, steps))) for peer in _peers(args, base)
-                ]
-                groups.append(group)
+    for precision in args.precision:
+        one = base.but(precision=precision)
+        chunks = dict.fromkeys(min(chunk, base.steps) for chunk in args.chunk)
+        group = [(FUSED, one.but(chunk=chunk)) for chunk in chunks]
+        group += [(other, _at(other, one, args)) for other in (PLAIN, *_peers(args, base))]
+        groups.append(group)
     return groups
 
 
 def memory_curve(args: argparse.Namespace, base: Setting) -> list[Entry]:
-    """Entries at further T, whose memory alone is measured."""
-    first = base.but(batch=args.batch[0], precision=args.precision[0])
+    """Entries at further T, whose memory alone is measured, in the first precision."""
+    first = base.but(precision=args.precision[0])
     return [
-        (framework, first.but(steps=steps, chunk=_chunk(framework, args, steps)))
+        (framework, _at(framework, first.but(steps=steps), args))
         for framework in (FUSED, PLAIN, *_peers(args, base))
         if not framework.cuda_only  # torch.compile takes a minute at each T
         and not framework.unavailable()  # which the comparison says
         for steps in (QUICK_MEMORY_STEPS if args.quick else MEMORY_STEPS[base.device])
-        if steps not in args.steps
+        if steps != base.steps
     ]
 
 
@@ -58,11 +53,12 @@ def _peers(args: argparse.Namespace, base: Setting) -> list[Framework]:
     return [peer for peer in peers if base.device == "cuda" or not peer.cuda_only]
 
 
-def _chunk(framework: Framework, args: argparse.Namespace, steps: int) -> int:
-    """K: T for BPTT, 1 for the peers' online rules, for ours the first one that was asked for."""
+def _at(framework: Framework, setting: Setting, args: argparse.Namespace) -> Setting:
+    """The setting with the framework's K: T for BPTT, 1 for the peers' online rules."""
     if framework.through_time:
-        return steps
-    return min(args.chunk[0], steps) if framework.package is None else 1
+        return setting.but(chunk=setting.steps)
+    ours = framework.package is None
+    return setting.but(chunk=min(args.chunk[0], setting.steps) if ours else 1)
 
 
 class Benchmark:

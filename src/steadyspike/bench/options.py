@@ -27,23 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--batch",
-        type=_list(_positive),
-        metavar="LIST",
+        type=_positive,
+        metavar="N",
         help="images in a batch (default: 32; on a GPU 128)",
     )
     add(
         "--steps",
-        type=_list(_positive),
-        default=(4,),
-        metavar="LIST",
-        help="T, the time steps of an image (default: 4)",
+        type=_positive,
+        default=4,
+        metavar="T",
+        help="time steps of an image (default: 4)",
     )
     add(
         "--chunk",
         type=_list(_positive),
         default=(1, 2, 4),
         metavar="LIST",
-        help="K, the steps in one forward and backward pass, up to T (default: 1,2,4)",
+        help="K, the steps in one forward and backward pass, at most T (default: 1,2,4)",
     )
     add("--device", choices=("cpu", "cuda"), help="(default: cuda if torch finds a GPU, else cpu)")
     add(
@@ -88,7 +88,7 @@ def _list(convert: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 10**7:
-        raise argparse.ArgumentTypeError(f"expected whole numbers from 1 as 1,2,4, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
     return int(text)
 
 

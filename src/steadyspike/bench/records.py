@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
@@ -102,7 +102,7 @@ class Bench(Record):
     commit: str | None
     machine: Machine
     versions: dict[str, str]
-    measurements: list[Measurement]
+    measurements: list[Measurement] = Field(min_length=1)
     waiting: Waiting | None = None
     training: Training | None = None
 

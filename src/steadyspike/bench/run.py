@@ -47,7 +47,7 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def _base(args: argparse.Namespace) -> Setting:
-    """The part of every setting that depends on the machine; fills in the default batch."""
+    """What all settings share; the arguments are checked against this machine."""
     import torch
 
     from steadyspike import data
@@ -62,9 +62,9 @@ def _base(args: argparse.Namespace) -> Setting:
     if args.data not in (*data.NAMES, "none"):
         expected = ", ".join((*data.NAMES, "none"))
         raise UserError(f"--data: expected one of {expected}, got {args.data!r}")
-    args.batch = args.batch or ((4,) if args.quick else (128,) if device == "cuda" else (32,))
-    base = Setting.model_validate({"device": device, "threads": _cores()})
-    return base.but(**QUICK) if args.quick else base
+    network = QUICK if args.quick else {"batch": 128 if device == "cuda" else 32}
+    base = Setting(steps=args.steps, threads=_cores()).but(device=device, **network)
+    return base.but(batch=args.batch) if args.batch else base
 
 
 def _measure(args: argparse.Namespace, base: Setting) -> Bench:
@@ -115,9 +115,8 @@ def _train(args: argparse.Namespace, base: Setting, before: Bench | None) -> Non
 
     pins.keep_freed_memory()
     make_deterministic()
-    steps = args.steps[0]
-    chunk = max((chunk for chunk in args.chunk if chunk <= steps), default=1)
-    setting = base.but(batch=args.batch[0], steps=steps, chunk=chunk, precision=args.precision[0])
+    chunk = min(max(args.chunk), base.steps)  # the fastest
+    setting = base.but(chunk=chunk, precision=args.precision[0])
     processor = torch.cuda.get_device_name() if base.device == "cuda" else _processor()
     training = train_for(
         args.train, data.load("fashion_mnist"), setting, processor=processor, date=_now()

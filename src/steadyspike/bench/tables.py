@@ -13,14 +13,11 @@ README_FRAMEWORKS = (FUSED.key, SPIKINGJELLY.key, "spikingjelly-sltt", "snntorch
 
 
 def groups(bench: Bench) -> list[list[Measurement]]:
-    """The measurements that took turns: of one batch size, T and precision, several frameworks.
-
-    Those at further T, whose memory alone was measured, are left out.
-    """
-    found: dict[tuple[object, ...], list[Measurement]] = {}
-    for m in bench.measurements:
-        found.setdefault((m.setting.batch, m.setting.steps, m.setting.precision), []).append(m)
-    return [group for group in found.values() if any(m.seconds for m in group)]
+    """The measurements that took turns, by precision; those at further T are left out."""
+    steps = bench.measurements[0].setting.steps
+    compared = [m for m in bench.measurements if m.setting.steps == steps]
+    precisions = dict.fromkeys(m.setting.precision for m in compared)
+    return [[m for m in compared if m.setting.precision == each] for each in precisions]
 
 
 def readme_rows(group: Sequence[Measurement]) -> list[Measurement]:
@@ -55,15 +52,15 @@ def title(group: Sequence[Measurement]) -> str:
 
 def comparison(group: Sequence[Measurement], rows: Sequence[Measurement]) -> str:
     """Speed and memory of ``rows``, which are among the measurements that took turns."""
-    rival = next((m for m in group if m.framework == SPIKINGJELLY.key and m.seconds), None)
-    rival = rival or next((m for m in group if m.framework == PLAIN.key and m.seconds), None)
-    slowest = min(min(images_per_second(m)) for m in group if m.seconds)
+    baseline = next((m for m in group if m.framework == SPIKINGJELLY.key and m.seconds), None)
+    baseline = baseline or next((m for m in group if m.framework == PLAIN.key and m.seconds), None)
+    slowest = min((min(images_per_second(m)) for m in group if m.seconds), default=0)
     digits = 0 if slowest >= 100 else 1 if slowest >= 10 else 2
     headers = (
         "Framework",
         "Images/s",
         "Range",
-        f"× {label(rival)}" if rival else "×",
+        f"× {label(baseline)}" if baseline else "×",
         "Step / its convolutions",
         "Peak memory, MB",
         "Kept for backward, MB",
@@ -80,7 +77,7 @@ def comparison(group: Sequence[Measurement], rows: Sequence[Measurement]) -> str
                 label(m),
                 f"{median(speed):.{digits}f}",
                 f"{min(speed):.{digits}f} to {max(speed):.{digits}f}",
-                ratio(rival.seconds, m.seconds) if rival else "",
+                ratio(baseline.seconds, m.seconds) if baseline else "",
                 ratio(m.seconds, m.convolution_seconds),
                 _megabytes(m.peak_bytes, 0),
                 _megabytes(m.kept_bytes, 1),
@@ -103,18 +100,16 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> str:
 def memory_curves(bench: Bench, field: str) -> dict[str, dict[int, int]]:
     """``peak_bytes`` or ``kept_bytes`` by framework and T, where more than one T is known.
 
-    At the batch size and precision of the first group; of ours, at its first K.
+    In the first precision; of ours, at the first K.
     """
-    if not groups(bench):
-        return {}
-    first = groups(bench)[0][0].setting
+    first = bench.measurements[0].setting
     curves: dict[str, dict[int, int]] = {}
     for m in bench.measurements:
         s, value = m.setting, getattr(m, field)
-        ours = FRAMEWORKS[m.framework].package is None
-        if value is None or (s.batch, s.precision) != (first.batch, first.precision):
+        peer = FRAMEWORKS[m.framework].package is not None
+        if value is None or s.precision != first.precision:
             continue
-        if not ours or s.chunk == min(first.chunk, s.steps):
+        if peer or s.chunk == min(first.chunk, s.steps):
             curves.setdefault(m.framework, {})[s.steps] = value
     return {key: dict(sorted(curve.items())) for key, curve in curves.items() if len(curve) > 1}
 
@@ -154,11 +149,11 @@ def notes(bench: Bench) -> list[str]:
     """How each framework differs from ours, what failed outside the tables, a busy machine."""
     shown = [FRAMEWORKS[key] for key in dict.fromkeys(m.framework for m in bench.measurements)]
     lines = [f"{framework.label}: {framework.note}." for framework in shown if framework.note]
-    in_tables = [m for group in groups(bench) for m in group]
+    compared = bench.measurements[0].setting.steps
     lines += [
         escape_markdown(f"{label(m)}, T {m.setting.steps}: failed: {m.failed}")
         for m in bench.measurements
-        if m.failed and m not in in_tables
+        if m.failed and m.setting.steps != compared
     ]
     load, cores = bench.machine.load, bench.machine.cores
     if load is not None and load > cores / 4:
