@@ -1,5 +1,6 @@
 """pipelines/: every experiment is valid, and small copies fill the paper's tables."""
 
+import csv
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from data.test_imagenet import SMALL
 from data.test_imagenet import lay_folders as lay_imagenet
 from steadyspike.data.cifar import CIFAR10
 from steadyspike.data.dvs_gesture import MD5
-from steadyspike.report.cells import cells
+from steadyspike.report.paper import own_cells
 from steadyspike.train.config import load_experiments
 from steadyspike.train.params import merge, read_yaml
 from test_pipeline import REPOSITORY, dvc_environment
@@ -155,6 +156,11 @@ class Project:
         rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
         return rows
 
+    def figure(self, name: str) -> list[dict[str, str]]:
+        """The data of one of the paper's figures."""
+        path = self.root / "pipelines" / "paper" / "reports" / f"{name}.csv"
+        return list(csv.DictReader(path.read_text().splitlines()))
+
 
 OURS = {
     "cifar10/vggsnn-osr_ots",
@@ -184,7 +190,7 @@ def reproduced(project: Project) -> Project:
     project.lay_data()
     commands = {
         cell.command
-        for cell in cells()
+        for cell in own_cells()
         if cell.run in OURS and (cell.metric in ("accuracy", "memory") or "imagenet" in cell.run)
     }
     assert len(commands) == len(OURS) + 1  # Figure 2a has a command of its own
@@ -199,30 +205,35 @@ def test_a_command_fills_its_cells_and_no_others(reproduced: Project) -> None:
     for table in ("table1", "table4"):
         for row in reproduced.rows(table):
             if row.get("source"):
-                assert (row["last"], row["best"], row["experiment"]) == ("quoted", "quoted", "")
+                assert (row["accuracy_last"], row["experiment"]) == ("quoted", "")
             elif row["experiment"] not in OURS:
-                assert (row["last"], row["best"]) == ("not run", "not run")
+                assert row["accuracy_last"] == row["accuracy_best"] == "not run"
             else:
-                assert 0 <= row["last"] <= row["best"] <= 100
-                assert row["difference"] == pytest.approx(row["best"] - row["paper"], abs=0.011)
+                assert 0 <= row["accuracy_last"] <= row["accuracy_best"] <= 100
+                difference = row["accuracy_best"] - row["paper"]
+                assert row["difference"] == pytest.approx(difference, abs=0.011)
                 assert row["epochs"] == 2
                 assert row["seeds"] == (2 if row["experiment"].startswith("cifar10/") else 1)
-                assert (row["best_std"] is None) == (row["seeds"] == 1)
-    rates, steps = (
-        {row["method"]: row for row in reproduced.rows(name)} for name in ("table2", "figure2b")
-    )
-    assert 0 < rates["OSR + OTS"]["ours"] < 100
-    assert rates["OSR"]["ours"] == "not run"
-    mean = sum(steps["OSR + OTS"][f"ours_{n}"] for n in range(1, 5)) / 4
-    assert mean == pytest.approx(rates["OSR + OTS"]["ours"], abs=0.02)
+                assert (row["accuracy_best_std"] == "") == (row["seeds"] == 1)
+    rates = {row["method"]: row["gross_firing_rate"] for row in reproduced.rows("table2")}
+    assert 0 < rates["OSR + OTS"] < 100
+    assert rates["OSR"] == "not run"
+    steps = [
+        float(row["firing_rate"])
+        for row in reproduced.figure("figure2b")
+        if row["method"] == "OSR + OTS"
+    ]
+    assert sum(steps) / 4 == pytest.approx(rates["OSR + OTS"], abs=0.02)
 
 
 @pytest.mark.slow
 def test_memory_is_flat_online_and_grows_with_bptt(reproduced: Project) -> None:
-    rows = reproduced.rows("figure2a")
-    assert [row["steps"] for row in rows] == [2, 4, 6, 8, 10, 15, 20, 25, 30]
-    assert len({row["online"] for row in rows}) == 1
-    assert rows[-1]["bptt"] > 10 * rows[0]["bptt"]
+    lines: dict[str, dict[int, float]] = {"online": {}, "bptt": {}}
+    for row in reproduced.figure("figure2a"):
+        lines[row["method"]][int(row["steps"])] = float(row["megabytes"])
+    assert list(lines["online"]) == [2, 4, 6, 8, 10, 15, 20, 25, 30]
+    assert len(set(lines["online"].values())) == 1
+    assert lines["bptt"][30] > 10 * lines["bptt"][2]
 
 
 @pytest.mark.slow
@@ -230,9 +241,9 @@ def test_the_tables_say_that_a_small_copy_is_not_the_papers_network(reproduced: 
     path = reproduced.root / "pipelines" / "paper" / "reports" / "table1.json"
     notes = "\n".join(json.loads(path.read_text())["notes"])
     for piece in (
-        "imagenet/sew_resnet34-osr_ots is not as in the paper: ",
+        "imagenet/sew_resnet34-osr_ots differs from the paper: ",
         "training.epochs 2 instead of 100",
-        "model.widths [8, 8, 8, 8] instead of the paper's",
+        "model.widths [8, 8, 8, 8] instead of the default",
     ):
         assert piece in notes
 
@@ -251,7 +262,7 @@ def test_every_listed_command_names_a_stage(project: Project) -> None:
     done = project.run("steadyspike", "report", "--list")
     header, *lines = done.stdout.splitlines()
     assert header.split() == ["TABLE", "ROW", "COLUMN", "STATE", "COMMAND"]
-    for line, cell in zip(lines, cells(), strict=True):
-        assert line.startswith(cell.table)
+    for line, cell in zip(lines, own_cells(), strict=True):
+        assert line.startswith(cell.number)
         assert line.endswith(f"  {cell.command}")
         assert cell.command.removeprefix("dvc --cd pipelines repro ") in stages

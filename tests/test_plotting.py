@@ -1,9 +1,11 @@
 """Figures have the same bytes in every process, and text stays text in Markdown and SVG."""
 
+import itertools
 import re
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
 
 from steadyspike.plotting import (
@@ -16,6 +18,7 @@ from steadyspike.plotting import (
     markdown_table,
     save_svg,
 )
+from steadyspike.report.methods import METHODS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -85,3 +88,54 @@ def test_numbers_keep_their_digits_in_markdown() -> None:
         "| 007    |  1.00 |",
         "|        | 12.50 |",
     ]
+
+
+# How the three common colour-vision deficiencies see linear RGB (Machado et al. 2009, severity 1).
+VISIONS = {
+    "normal": np.eye(3),
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(colour: str) -> np.ndarray:
+    c = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    xyz = XYZ @ np.clip(rgb, 0, 1) / np.array([0.9505, 1, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(float(XYZ[1] @ linear(colour)) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("screen", [0, 1], ids=["light", "dark"])
+def test_methods_can_be_told_apart_by_every_eye(screen: int) -> None:
+    colours = [COLOURS[method.colour][screen] for method in METHODS.values()]
+    ground = COLOURS["ground"][screen]
+    assert min(contrast(colour, ground) for colour in colours) >= 3
+    assert contrast(COLOURS["ink"][screen], ground) >= 7
+    assert contrast(COLOURS["muted"][screen], ground) >= 4.5
+    for vision in VISIONS.values():
+        seen = [lab(np.array(vision) @ linear(colour)) for colour in colours]
+        distances = [float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)]
+        assert min(distances) >= 15

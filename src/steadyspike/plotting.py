@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import matplotlib
@@ -68,7 +68,6 @@ _RC: dict[Any, Any] = {
     "grid.color": colour("line"),
     "grid.linewidth": 0.7,
     "figure.facecolor": colour("ground"),
-    "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.08,
     "figure.constrained_layout.w_pad": 0.08,
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
@@ -90,16 +89,18 @@ _RC: dict[Any, Any] = {
 
 
 @contextmanager
-def figure(width: float, height: float) -> Iterator[Figure]:
+def figure(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> Iterator[Figure]:
     """An empty figure of this size in inches; draw and `save_svg` it inside the `with` block.
 
-    Uses this module's style alone, whatever the user's own matplotlibrc says. Margins are found by
-    matplotlib's constrained layout.
+    Uses this module's style alone, whatever the user's own matplotlibrc says. `layout` is
+    matplotlib's: "constrained" finds the margins, None leaves them to the caller.
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
-        yield Figure(figsize=(width, height))
+        yield Figure(figsize=(width, height), layout=layout)
 
 
 def line_style(

@@ -97,10 +97,10 @@ def metrics(name: str, known: Experiment | None = None) -> dict[str, Any]:
         "loss": {"train": 0.31 + 0.02 * place, "test": 0.92 + 0.03 * place},
         "firing_rate": {"gross": sum(rates) / 4, "per_step": rates},
         "operations": {
-            "synaptic_operations": 1e7 * (place + 1),
-            "multiply_accumulates": 2e6,
-            "energy_nanojoule": 9000.0 * (place + 1) + 9200,
-            "dense_multiply_accumulates": 3e7,
+            "synaptic_operations": 1_234_567.5 + 1000 * place,
+            "multiply_accumulates": 903_168.0,
+            "energy_nanojoule": 5265.0 + place,
+            "dense_multiply_accumulates": 9_876_543.0,
         },
         "inference": {"live": ACCURACY.get(name, 50.0)},
         "osr_fallbacks": 7 if name.startswith("osr") else 0,
@@ -131,13 +131,14 @@ def history(name: str, epochs: int = 12) -> list[dict[str, Any]]:
     ]
 
 
-def layers(layers: int = 8, steps: int = 4, count: int = 60) -> dict[str, Any]:
+def layers(number: int = 8, steps: int = 4, count: int = 60) -> dict[str, Any]:
     low, high = -3.0, 3.0
     width = (high - low) / count
     content: dict[str, Any] = {"bins": {"low": low, "high": high, "count": count}, "layers": []}
-    for layer in range(layers):
+    for layer in range(number):
         mean, std = 0.1 - 0.05 * layer, 0.55 + 0.04 * layer
-        entry: dict[str, Any] = {"name": f"features.{layer}", "firing_rate": [0.1] * steps}
+        entry: dict[str, Any] = {"name": f"features.{layer}"}
+        entry["firing_rate"] = [0.15] * steps
         entry["counts"], entry["below"], entry["above"] = [], [], []
         entry["mean"], entry["std"], entry["threshold"] = [], [], []
         for step in range(steps):

@@ -1,174 +1,192 @@
-"""Tables 4 and 2, and the three forms that a table is written in."""
+"""Tables of one pipeline: what they show of runs that differ, ail or are missing."""
 
 import csv
-import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import report_samples as samples
 
-from steadyspike.report.comparison import table2, table4
-from steadyspike.report.methods import method_of
-from steadyspike.report.paper import ablation_accuracy, gross_firing_rate, paper
-from steadyspike.report.sources import read_pipeline
-from steadyspike.report.tables import NOT_REPORTED, NOT_RUN, Column, Table, fixed
+from steadyspike.report import write_report
+from steadyspike.report.figures import training
+from steadyspike.report.results import Results
+from steadyspike.report.table import NOT_RUN, Column, Table
+from steadyspike.report.tables import experiments, operations, table2, table4
+from steadyspike.train.params import merge
 
 
-def rows_of(table: Table) -> dict[str, dict[str, str]]:
-    rows = csv.DictReader(io.StringIO(table.to_csv()))
-    return {row["experiment"]: row for row in rows}
+def report(folder: Path) -> dict[str, Any]:
+    """The JSON of every table of a pipeline's report."""
+    results = Results.of_pipeline(folder)
+    made = [make(results) for make in (table2, table4, operations, experiments)]
+    return {table.name: json.loads(table.to_json()) for table in made}
 
 
-def test_table4_has_the_papers_order_and_the_measured_cells(tmp_path: Path) -> None:
-    table = table4(read_pipeline(samples.write_pipeline(tmp_path)))
-    assert table.column("method") == [
-        "vanilla BN",
-        "OTS",
-        "OSR",
-        "OSR + OTS",
-        "linear transform",
-        "BPTT + BN",
-    ]
-    row = rows_of(table)["osr"]
-    assert row["normalization"] == "OSR"
-    assert row["ots"] == "no"
-    assert row["weight_decay"] == "0.00020"
-    assert row["accuracy_last"] == "73.96"
-    assert row["accuracy_best"] == "74.36"
-    # Rates 0.13, 0.16, 0.19, 0.19.
-    assert row["gross_firing_rate"] == "16.75"
-    assert rows_of(table)["ots"]["ots"] == "yes"
-    assert not table.commands
+def column(table: dict[str, Any], key: str) -> dict[str, Any]:
+    """The values of one column by experiment."""
+    return {row["experiment"]: row[key] for row in table["rows"]}
 
 
-def test_the_papers_numbers_name_the_setting_they_hold_for(tmp_path: Path) -> None:
-    table = table4(read_pipeline(samples.write_pipeline(tmp_path)))
-    rows = rows_of(table)
-    assert (rows["osr_ots"]["paper"], rows["osr_ots"]["paper_setting"]) == (
-        "94.35",
-        "CIFAR-10, VGGSNN",
-    )
-    assert (rows["linear"]["paper"], rows["linear"]["paper_setting"]) == (
-        "53.25",
-        "CIFAR-100, VGGSNN",
-    )
-    assert rows["ots"]["paper"] == NOT_REPORTED
-    assert rows["bptt"]["paper"] == NOT_REPORTED
-    assert any("another data set" in note for note in table.notes)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "model", "accuracy"),
-    [
-        ("cifar10", "vggsnn", 94.05),
-        ("cifar100", "resnet19", 74.03),
-        ("imagenet", "sew_resnet34", 61.92),  # not the 54.97 of another weight decay
-        ("something else", "vggsnn", 94.05),
-    ],
-)
-def test_the_nearest_setting_of_the_paper(dataset: str, model: str, accuracy: float) -> None:
-    reported = ablation_accuracy("osr", dataset, model)
-    assert reported is not None
-    assert reported.value == accuracy
-
-
-def test_on_the_papers_own_setting_no_note_speaks_of_another(tmp_path: Path) -> None:
-    experiments = {
-        "osr": {"dataset": {"name": "cifar10"}, "model": {"norm": "osr"}},
+def set_params(folder: Path, **experiments: dict[str, Any]) -> None:
+    """Change some experiments, in params.yaml and in what was measured."""
+    changed = {
+        name: merge(own, experiments.get(name, {})) for name, own in samples.EXPERIMENTS.items()
     }
-    samples.write_params(tmp_path, experiments)
-    table = table4(read_pipeline(tmp_path))
-    assert not any("another" in note for note in table.notes)
+    samples.write_params(folder, changed)
+    for name in experiments:
+        samples.write_run(folder, name)
 
 
-def test_what_was_not_run_says_so_and_is_never_filled_in(tmp_path: Path) -> None:
-    samples.write_pipeline(tmp_path, leave_out=("linear", "osr"))
-    pipeline = read_pipeline(tmp_path)
-    for table, keys in (
-        (table4(pipeline), ("accuracy_last", "accuracy_best", "gross_firing_rate")),
-        (table2(pipeline), ("gross_firing_rate",)),
-    ):
-        for name in ("linear", "osr"):
-            assert {rows_of(table)[name][key] for key in keys} == {NOT_RUN}
-        assert table.commands == ["dvc repro evaluate@osr", "dvc repro evaluate@linear"]
-        assert "    dvc repro evaluate@osr\n" in table.to_markdown()
-        assert "| *not run* |" in table.to_markdown()
-
-
-def test_table2_shows_the_papers_imagenet_rates(tmp_path: Path) -> None:
-    rows = rows_of(table2(read_pipeline(samples.write_pipeline(tmp_path))))
-    assert rows["per_step"]["gross_firing_rate"] == "14.75"
-    assert rows["per_step"]["paper"] == "22.39"
-    assert rows["per_step"]["paper_setting"] == "ImageNet, SEW-ResNet-34"
-    assert rows["linear"]["paper"] == NOT_REPORTED
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    return samples.write_pipeline(tmp_path)
 
 
 def test_the_three_forms_hold_the_same_numbers() -> None:
     table = Table(
         "t",
         "Title",
-        [Column("name", "Name", code=True), Column("x", "X, %", decimals=2)],
-        [["a", 1.005], ["b", -0.001], ["c", NOT_RUN]],
-        notes=["A note."],
+        [
+            Column("name", "Name", code=True),
+            Column("x", "X, %", 2),
+            Column("d", "D", 1, False, True),
+        ],
+        [["a", 1.005, -0.3], ["b", -0.001, 0.04], ["c", NOT_RUN, ""]],
+        notes=["A *note*."],
+        commands=["dvc repro"],
     )
-    assert table.to_csv() == "name,x\na,1.00\nb,0.00\nc,not run\n"
-    rows = json.loads(table.to_json())["rows"]
-    assert rows == [{"name": "a", "x": 1.0}, {"name": "b", "x": 0.0}, {"name": "c", "x": "not run"}]
-    assert table.to_markdown() == (
-        "# Title\n\n| Name | X, % |\n| --- | ---: |\n| `a` | 1.00 |\n| `b` | 0.00 |\n"
-        "| `c` | *not run* |\n\nA note.\n"
-    )
-
-
-@pytest.mark.parametrize("name", ["a|b", "`a|b`", "<script>", "*a* [x](y)", "a\\|b", "_a_"])
-def test_markdown_keeps_a_hostile_name_in_its_cell(name: str) -> None:
-    for code in (False, True):
-        column = Column("name", "Name", code=code)
-        row = Table("t", "T", [column, column], [[name, "next"]]).to_markdown().splitlines()[4]
-        unescaped = row.replace("\\\\", "").replace("\\|", "")
-        assert unescaped.count("|") == 3
-        if not code:
-            assert "<" not in row.replace("\\<", "")
-
-
-def test_negative_zero_is_zero() -> None:
-    assert fixed(-0.004, 2) == "0.00"
-    assert fixed(-0.005001, 2) == "-0.01"
-
-
-def test_each_method_has_one_name_and_its_own_look() -> None:
-    methods = [
-        method_of(norm, thresholds, online)
-        for norm in ("osr", "per_step", "linear", "batch")
-        for thresholds in (False, True)
-        for online in (False, True)
+    assert table.to_csv() == "name,x,d\na,1.00,-0.3\nb,0.00,0.0\nc,not run,\n"
+    assert json.loads(table.to_json())["rows"] == [
+        {"name": "a", "x": 1.0, "d": -0.3},
+        {"name": "b", "x": 0.0, "d": 0.0},
+        {"name": "c", "x": "not run", "d": ""},
     ]
-    assert len({method.label for method in methods}) == len(methods)
-    known = [method for method in methods if method.rank < 6]
-    assert len(known) == 6
-    for look in ("ink", "marker", "dashes"):
-        assert len({getattr(method, look) for method in known}) == 6
+    text = table.to_markdown()
+    assert text.startswith("# Title\n\n| Name")
+    for row in ("| `a`    |      1.00 | −0.3 |", "| `b`    |      0.00 | +0.0 |"):
+        assert row in text
+    assert "| *not run* |" in text
+    assert text.endswith("A \\*note\\*.\n\nTo run what has not been run:\n\n    dvc repro\n")
 
 
-def test_paper_yaml_agrees_with_itself() -> None:
-    """Tables 1 and 4 share settings; the figures' means give Table 2 to the plot's precision."""
-    four = {
-        (row["dataset"], row["architecture"], row["method"]): row
-        for row in paper()["table4"]["rows"]
-        if "source" not in row
+def test_what_was_not_run_says_so_and_is_never_filled_in(tmp_path: Path) -> None:
+    tables = report(samples.write_pipeline(tmp_path, leave_out=("linear", "osr")))
+    for name in ("linear", "osr"):
+        for key in ("accuracy_last", "accuracy_best", "gross_firing_rate"):
+            assert column(tables["table4"], key)[name] == NOT_RUN
+        assert column(tables["table2"], "gross_firing_rate")[name] == NOT_RUN
+        assert name not in column(tables["operations"], "energy")
+    for key in ("table2", "table4"):
+        assert tables[key]["commands"] == ["dvc repro evaluate@osr", "dvc repro evaluate@linear"]
+
+
+def test_operations_and_experiments(pipeline: Path) -> None:
+    tables = report(pipeline)
+    assert tables["operations"]["rows"][0] == {
+        "method": "vanilla BN",
+        "experiment": "per_step",
+        "synaptic_operations": 1.235,
+        "multiply_accumulates": 0.903,
+        "energy": 5.265,
+        "dense_multiply_accumulates": 9.877,
     }
-    shared = 0
-    for row in paper()["table1"]["rows"]:
-        twin = four.get((row["dataset"], row["architecture"], row["method"]))
-        if twin:
-            shared += 1
-            assert (row["accuracy"], row["weight_decay"]) == (
-                twin["accuracy"],
-                twin["weight_decay"],
-            )
-    assert shared == 6
-    for key, rates in paper()["figure2b"]["rates"].items():
-        reported = gross_firing_rate(key)
-        assert reported is not None
-        assert 100 * sum(rates) / len(rates) == pytest.approx(reported.value, abs=0.6)
+    assert column(tables["experiments"], "osr_fallbacks")["osr"] == 7
+    assert column(tables["experiments"], "parameters")["osr"] == 2312842
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "values"),
+    [
+        ({"evaluation": {"steps": 6}}, "steps", (6, 4)),
+        ({"evaluation": {"batch": 50}}, "batch", (50, 100)),
+        ({"model": {"inference_threshold": "fixed"}}, "threshold", ("fixed", "live")),
+        ({"model": {"name": "resnet19", "widths": [8]}}, "network", ("ResNet-19", "VGGSNN")),
+        ({"dataset": {"name": "cifar10"}}, "dataset", ("CIFAR-10", "Fashion-MNIST 6k")),
+    ],
+)
+def test_runs_that_were_not_measured_alike_show_it(
+    pipeline: Path, change: dict[str, Any], key: str, values: tuple[Any, Any]
+) -> None:
+    alike = report(pipeline)
+    set_params(pipeline, osr_ots=change)
+    tables = report(pipeline)
+    for name in ("table2", "table4", "operations"):
+        found = column(tables[name], key)
+        assert (found["osr_ots"], found["ots"]) == values
+        assert all(key not in row for row in alike[name]["rows"])
+
+
+def test_the_inference_threshold_does_not_matter_without_ots(pipeline: Path) -> None:
+    set_params(pipeline, osr={"model": {"inference_threshold": "fixed"}})
+    assert all("threshold" not in row for row in report(pipeline)["table4"]["rows"])
+
+
+def test_beside_another_data_set_the_papers_setting_is_named(pipeline: Path) -> None:
+    table = report(pipeline)["table4"]
+    assert column(table, "paper_setting")["osr"] == "CIFAR-10, VGGSNN"
+    assert column(table, "paper")["ots"] == "not reported"
+    assert any("another data set or network" in note for note in table["notes"])
+    assert all("difference" not in row for row in table["rows"])
+
+
+def test_seeds_become_mean_and_deviation(pipeline: Path) -> None:
+    seeds = {
+        str(seed): {"last": last, "best": best, "best_epoch": 3}
+        for seed, (last, best) in enumerate([(94.0, 94.1), (94.2, 94.5), (94.4, 94.3)])
+    }
+    samples.write_run(pipeline, "osr", accuracy=seeds["0"], seeds=seeds)
+    row = next(row for row in report(pipeline)["table4"]["rows"] if row["experiment"] == "osr")
+    # By hand: deviations -0.2, 0, 0.2 and -0.2, 0.2, 0, over n - 1 = 2.
+    assert (row["accuracy_last"], row["accuracy_last_std"]) == (94.2, 0.2)
+    assert (row["accuracy_best"], row["accuracy_best_std"]) == (94.3, 0.2)
+
+
+def test_two_experiments_of_one_method_are_told_apart(tmp_path: Path) -> None:
+    twins: dict[str, dict[str, Any]] = {"a": {}, "b": {}, "c": {"model": {"name": "resnet19"}}}
+    twins["c"]["model"]["widths"] = [8]
+    samples.write_params(tmp_path, twins)
+    for name in twins:
+        samples.write_run(tmp_path, name)
+    write_report(tmp_path, tmp_path / "out")
+    svg = (tmp_path / "out" / "training.svg").read_text()
+    for label in ("OSR (a)", "OSR (b)", "OSR, ResNet-19"):
+        assert f">{label}</text>" in svg
+
+
+SILENT = {2: "features.3", 3: "features.3 features.5", 4: "features.3", 7: "features.3"}
+
+
+def test_layers_that_fell_silent_or_exploded(pipeline: Path) -> None:
+    assert not any("layers" in note for note in report(pipeline)["table4"]["notes"][1:])
+    exploding = {11: " ".join(f"features.{place}" for place in range(8))}
+    samples.ail(pipeline, "osr", {"silent_layers": SILENT, "exploding_layers": exploding})
+    tables = report(pipeline)
+    for name in ("table2", "table4"):
+        silent, exploded = (note for note in tables[name]["notes"] if note.startswith("osr: "))
+        assert silent == (
+            "osr: silent layers (no spike in a whole epoch of training) in epochs 2–4, 7: "
+            "features.3, features.5."
+        )
+        assert exploded.endswith(
+            " in epoch 11: features.0, features.1, features.2, features.3, "
+            "features.4, features.5 and 2 more."
+        )
+    figure = training(Results.of_pipeline(pipeline))
+    assert figure is not None
+    rows = csv.DictReader(figure.data[0].to_csv().splitlines())
+    found = {int(row["epoch"]): row["silent_layers"] for row in rows if row["silent_layers"]}
+    assert found == SILENT
+
+
+def test_layers_of_other_seeds(pipeline: Path) -> None:
+    set_params(pipeline, osr={"seeds": [0, 8]})
+    home = pipeline / "runs" / "osr" / "seeds" / "8"
+    home.mkdir(parents=True)
+    rows = samples.history("osr")
+    rows[4]["silent_layers"] = "features.3"
+    samples.write_csv(home / "history.csv", rows)
+    assert any(
+        note.startswith("osr, seed 8: silent layers")
+        for note in report(pipeline)["table4"]["notes"]
+    )

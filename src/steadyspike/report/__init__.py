@@ -1,4 +1,4 @@
-"""Tables, figures and a page from a pipeline's measurements; from the same ones, the same bytes."""
+"""Tables, figures and a page from measurements; the same measurements give the same bytes."""
 
 from steadyspike.report.listing import list_cells
 from steadyspike.report.write import write_paper_report, write_report

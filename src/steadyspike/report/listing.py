@@ -1,33 +1,32 @@
-"""The paper's own cells as lines of text: where each stands, its state, and its command."""
+"""The paper's own results as lines of text: place, state, and the command that measures each."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from steadyspike.report.cells import Cell, cells
-from steadyspike.report.reproduction import Reproduction
-from steadyspike.report.tables import NOT_RUN
+from steadyspike.report.paper import Cell, own_cells
+from steadyspike.report.results import Results
 
 HEADER = ("TABLE", "ROW", "COLUMN", "STATE", "COMMAND")
 
 
 def list_cells(pipelines: Path) -> list[str]:
-    """A line for each cell, in aligned columns two spaces apart, below a header.
+    """A line for each cell, in aligned columns, below a header.
 
-    What was run with other parameters than params.yaml has now is outdated.
-
-    Errors as of `write_paper_report`.
+    The state is `run`, `not run`, or `outdated` if params.yaml has changed since. Raises UserError
+    as `write_paper_report` does.
     """
-    work = Reproduction(pipelines)
-    rows = [HEADER, *(_row(work, cell) for cell in cells())]
+    results = Results.of_all(pipelines)
+    rows = [HEADER, *(_row(results, cell) for cell in own_cells())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [_line(row, widths) for row in rows]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
-def _row(work: Reproduction, cell: Cell) -> tuple[str, ...]:
-    done = "outdated" if work.outdated(cell) else "run"
-    state = done if work.done(cell) else NOT_RUN
-    return cell.table, cell.row, cell.column, state, cell.command
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+def _row(results: Results, cell: Cell) -> tuple[str, ...]:
+    state = "not run"
+    if results.done(cell):
+        run = results.find(cell)
+        stale = run is not None and run.outdated and cell.metric != "memory"
+        state = "outdated" if stale else "run"
+    return cell.number, cell.row, cell.column, state, cell.command

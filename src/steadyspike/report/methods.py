@@ -1,66 +1,53 @@
-"""The methods that the paper compares: how each is named, and how it looks in figures."""
+"""The methods that the paper compares: their names, and how their lines look in figures."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Norm = Literal["osr", "per_step", "linear", "batch"]
+from steadyspike.plotting import NORM_LABELS
+from steadyspike.train.config import ModelOptions
 
-NORMALIZATIONS: dict[Norm, str] = {
-    "per_step": "per-step BN",
-    "osr": "OSR",
-    "linear": "linear transform",
-    "batch": "BN",
-}
+Norm = Literal["osr", "per_step", "linear", "batch"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to train.
-
-    `key` is its name in paper.yaml; `ink` names its colour in theme.py. Marker and dashes (of
-    matplotlib) tell methods apart where colour cannot.
-    """
+    """One way to train; `key` is its name in paper.yaml, `colour` one of `plotting.COLOURS`."""
 
     key: str
     label: str
-    ink: str
-    marker: str
-    dashes: tuple[float, ...] = ()
+    norm: Norm
+    stabilize_threshold: bool
+    online: bool
+    colour: str = "olive"
+    marker: str = "P"
+    dashes: tuple[float, ...] = (4, 1.5)
 
     @property
     def rank(self) -> int:
-        """The place in tables: the paper's order, anything else after it."""
-        return list(_KNOWN.values()).index(self) if self in _KNOWN.values() else len(_KNOWN)
+        """Place in tables: the paper's order, others behind it."""
+        return list(METHODS).index(self.key) if self.key in METHODS else len(METHODS)
 
 
-_KNOWN: dict[tuple[Norm, bool, bool], Method] = {  # (norm, stabilize_threshold, online)
-    ("per_step", False, True): Method("per_step", "vanilla BN", "amber", "s", (5, 2)),
-    ("per_step", True, True): Method("ots", "OTS", "teal", "^", (2, 1.5)),
-    ("osr", False, True): Method("osr", "OSR", "blue", "D", (7, 2, 1.5, 2)),
-    ("osr", True, True): Method("osr_ots", "OSR + OTS", "crimson", "o"),
-    ("linear", False, True): Method("linear", "linear transform", "violet", "v", (1, 1.2)),
-    ("batch", False, False): Method("bptt", "BPTT + BN", "slate", "X", (4, 1.2, 1, 1.2, 1, 1.2)),
+#: Marker and dashes tell methods apart where colour cannot.
+METHODS: dict[str, Method] = {
+    method.key: method
+    for method in (
+        Method("per_step", "vanilla BN", "per_step", False, True, "amber", "s", (5, 2)),
+        Method("ots", "OTS", "per_step", True, True, "teal", "^", (2, 1.5)),
+        Method("osr", "OSR", "osr", False, True, "blue", "D", (7, 2, 1.5, 2)),
+        Method("osr_ots", "OSR + OTS", "osr", True, True, "crimson", "o", ()),
+        Method("linear", "linear transform", "linear", False, True, "violet", "v", (1, 1.2)),
+        Method("bptt", "BPTT + BN", "batch", False, False, "slate", "X", (4, 1.2, 1, 1.2, 1, 1.2)),
+    )
 }
 
 
-def method_of(norm: Norm, stabilize_threshold: bool, online: bool) -> Method:
-    """The method that a configuration stands for; the one place where it gets its name."""
-    known = _KNOWN.get((norm, stabilize_threshold, online))
-    if known is not None:
-        return known
-    parts = [] if online else ["BPTT"]
-    parts.append(NORMALIZATIONS[norm])
-    if stabilize_threshold:
-        parts.append("OTS")
-    label = " + ".join(parts)
-    return Method(label, label, "olive", "P", (4, 1.5))
-
-
-def configuration(key: str) -> tuple[Norm, bool, bool]:
-    """Norm, stabilize_threshold and online of the method of this key; KeyError as below."""
-    return {method.key: known for known, method in _KNOWN.items()}[key]
-
-
-def method_named(key: str) -> Method:
-    """The method of this key (`osr_ots`, ...); KeyError if the paper has no such method."""
-    return {method.key: method for method in _KNOWN.values()}[key]
+def method_of(model: ModelOptions) -> Method:
+    """The method of an experiment's model options."""
+    chosen = (model.norm, model.stabilize_threshold, model.online)
+    for method in METHODS.values():
+        if (method.norm, method.stabilize_threshold, method.online) == chosen:
+            return method
+    parts = [*([] if model.online else ["BPTT"]), NORM_LABELS[model.norm]]
+    label = " + ".join([*parts, *(["OTS"] if model.stabilize_threshold else [])])
+    return Method(label, label, *chosen)

@@ -1,27 +1,123 @@
-"""The paper's own numbers, read from paper.yaml, to stand beside measured ones."""
+"""What the paper reports (paper.yaml): every number as a `Cell`, and the settings behind it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from steadyspike.report.methods import METHODS, Method, method_of
+from steadyspike.train.config import Experiment
+
+Metric = Literal[
+    "accuracy",
+    "gross_rate",
+    "step_rates",
+    "memory",
+    "membranes",
+    "fixed_threshold",
+    "batch_of_one",
+]
+
+_METRIC_NAMES: dict[Metric, str] = {
+    "accuracy": "accuracy",
+    "gross_rate": "gross firing rate",
+    "step_rates": "firing rate of each step",
+    "memory": "training memory",
+    "membranes": "membrane potentials",
+    "fixed_threshold": "accuracy, thresholds fixed",
+    "batch_of_one": "accuracy, batch of 1",
+}
+
 
 @dataclass(frozen=True)
-class Reported:
-    """A number of the paper's, what it was measured on, and where in the paper it stands."""
+class Cell:
+    """A number, line or plot of the paper.
 
-    value: float
+    `dataset` and `method` are keys, `architecture` is the paper's name; `number` is `Table 1` or
+    `Figure 3`; `source` says where in the paper the value is given. What the paper does not give is
+    None. `rates` are fractions; `first` and `last` are megabytes at the first and the last T.
+    """
+
+    table: str
+    number: str
+    source: str
+    metric: Metric
     dataset: str
     architecture: str
-    source: str
+    method: str
+    steps: int | None = None
+    value: float | None = None
+    weight_decay: float | None = None
+    quoted: str | None = None
+    change: str = ""
+    rates: tuple[float, ...] = ()
+    first: float = 0.0
+    last: float = 0.0
+    experiment: str = ""
 
     @property
     def setting(self) -> str:
-        """The data set and network, for a table's cell."""
-        return f"{self.dataset}, {self.architecture}"
+        """Data set and network: `CIFAR-10, VGGSNN`."""
+        return f"{dataset_name(self.dataset)}, {self.architecture}"
+
+    @property
+    def method_label(self) -> str:
+        return METHODS[self.method].label if self.method in METHODS else self.method
+
+    @property
+    def row(self) -> str:
+        """What was run: `CIFAR-10, VGGSNN, OSR + OTS`, with the weight decay if others differ."""
+        words = [self.setting, self.method_label]
+        alike = [cell for cell in cells(self.table) if (cell.setting, cell.method) == self._key]
+        if len({cell.weight_decay for cell in alike}) > 1:
+            words.append(f"weight decay {self.weight_decay:.5f}".rstrip("0").rstrip("."))
+        return ", ".join(words)
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self.setting, self.method
+
+    @property
+    def column(self) -> str:
+        return _METRIC_NAMES[self.metric]
+
+    @property
+    def run(self) -> str:
+        """The experiment that measures it, with its pipeline: `cifar10/vggsnn-osr`."""
+        return f"{self.dataset}/{self.experiment}"
+
+    @property
+    def command(self) -> str:
+        """The command, for the repository's root, that trains, evaluates and reports it."""
+        if self.metric == "memory":
+            return f"dvc --cd pipelines repro report_memory@{self.dataset}"
+        return f"dvc --cd pipelines repro report@{self.dataset}-{self.experiment}"
+
+    def fits(self, experiment: Experiment) -> bool:
+        """Whether the experiment has this data set, network and method."""
+        return (
+            experiment.dataset.name == self.dataset
+            and architecture_name(experiment.model.name) == self.architecture
+            and method_of(experiment.model).key == self.method
+        )
+
+    def differences(self, experiment: Experiment) -> list[str]:
+        """Where an experiment differs from the paper: `training.epochs 2 instead of 300`."""
+        found = []
+        for key, value in expected_settings(self).items():
+            if self.metric == "memory" and not key.startswith(("model.", "training.batch")):
+                continue  # one batch's memory, before any training
+            section, name = key.split(".")
+            actual = getattr(getattr(experiment, section), name, None)
+            if actual != value:
+                instead = "the default" if value is None else value
+                found.append(
+                    f"{key} {'default' if actual is None else actual} instead of {instead}"
+                )
+        return found
 
 
 @cache
@@ -32,58 +128,98 @@ def paper() -> Mapping[str, Any]:
     return content
 
 
+TABLES = ("table1", "table2", "table4", "figure2a", "figure2b", "figure3", "appendix_e")
+
+
+@cache
+def cells(table: str) -> tuple[Cell, ...]:
+    """All of a table or figure, in the paper's order."""
+    part = paper()[table]
+    common = {"table": table, "number": part["source"], "source": part["source"]}
+    return tuple(
+        _cell({**common, "metric": part["metric"], **part.get("setting", {}), **row})
+        for row in part["rows"]
+    )
+
+
+def own_cells() -> list[Cell]:
+    """All that the paper's authors measured themselves."""
+    return [cell for table in TABLES for cell in cells(table) if not cell.quoted]
+
+
+def _cell(values: dict[str, Any]) -> Cell:
+    if "rates" in values:
+        values["rates"] = tuple(values["rates"])
+    if "quoted" not in values:
+        network = _architecture_key(values["architecture"])
+        values.setdefault("experiment", f"{network}-{values['method']}")
+    return Cell(**values)
+
+
 def dataset_name(key: str) -> str:
-    """How the paper writes a data set; one it does not know keeps its key."""
+    """The paper's name of a data set; the key itself if it has none."""
     return str(paper()["names"]["datasets"].get(key, key))
 
 
 def architecture_name(key: str) -> str:
-    """How the paper writes a network; one it does not know keeps its key."""
+    """The paper's name of a network; the key itself if it has none."""
     return str(paper()["names"]["architectures"].get(key, key))
 
 
-def ablation_accuracy(
-    method: str, dataset: str, model: str, weight_decay: float | None = None
-) -> Reported | None:
-    """The accuracy of a method (its key) in Table 4, Appendix E and Table 1.
+def _architecture_key(name: str) -> str:
+    keys = {value: key for key, value in paper()["names"]["architectures"].items()}
+    return str(keys[name])
 
-    The nearest setting counts: this data set and network, best with this weight decay; else
-    CIFAR-10 with VGGSNN, the paper's smallest; else the first that the paper has. None if it does
-    not report the method at all.
+
+def nearest_cell(table: str, experiment: Experiment) -> Cell | None:
+    """The paper's cell that comes nearest to an experiment; None if its method is not reported.
+
+    Of the experiment's own method always. Preferred are its weight decay, then its data set and
+    network, then CIFAR-10 with VGGSNN, then the paper's order. Accuracies are looked up in Table 4,
+    Appendix E and Table 1.
     """
-    rows = [
-        *({"source": paper()["table4"]["source"], **row} for row in paper()["table4"]["rows"]),
-        {"source": paper()["appendix_e"]["source"], **paper()["appendix_e"]["linear"]},
-        *({"source": paper()["table1"]["source"], **row} for row in paper()["table1"]["rows"]),
-    ]
-    rows = [row for row in rows if row["method"] == method]
-    # A sort keeps the order of equals.
-    rows.sort(key=lambda row: row.get("weight_decay") != weight_decay)
-    wanted = [(dataset, architecture_name(model)), ("cifar10", "VGGSNN")]
-    for setting in wanted:
-        for row in rows:
-            if (row["dataset"], row["architecture"]) == setting:
-                return _reported(row)
-    return _reported(rows[0]) if rows else None
-
-
-def gross_firing_rate(method: str) -> Reported | None:
-    """The gross firing rate of a method (its key) in Table 2, in percent; None if not reported."""
-    table = paper()["table2"]
-    if method not in table["rates"]:
-        return None
-    return Reported(
-        value=float(table["rates"][method]),
-        dataset=dataset_name(table["setting"]["dataset"]),
-        architecture=table["setting"]["architecture"],
-        source=table["source"],
+    tables = ("table4", "appendix_e", "table1") if table == "table4" else (table,)
+    metric = cells(table)[0].metric
+    method = method_of(experiment.model).key
+    own = f"{dataset_name(experiment.dataset.name)}, {architecture_name(experiment.model.name)}"
+    found = [c for t in tables for c in cells(t) if c.metric == metric and c.method == method]
+    order = [own, "CIFAR-10, VGGSNN"]
+    found.sort(
+        key=lambda cell: (
+            order.index(cell.setting) if cell.setting in order else len(order),
+            cell.weight_decay != experiment.training.weight_decay,
+        )
     )
+    return found[0] if found else None
 
 
-def _reported(row: Mapping[str, Any]) -> Reported:
-    return Reported(
-        value=float(row["accuracy"]),
-        dataset=dataset_name(row["dataset"]),
-        architecture=row["architecture"],
-        source=row["source"],
-    )
+def expected_settings(cell: Cell) -> dict[str, Any]:
+    """The parameters that the paper gives for a cell, by dotted key; None is a class's default."""
+    common, own = paper()["training"]["all"], paper()["training"][cell.dataset]
+    method: Method = METHODS[cell.method]
+    values = {
+        "dataset.name": cell.dataset,
+        "dataset.augmentation": own["augmentation"],
+        "model.name": _architecture_key(cell.architecture),
+        "model.norm": method.norm,
+        "model.stabilize_threshold": method.stabilize_threshold,
+        "model.online": method.online,
+        "model.tau": common["tau"],
+        "model.v_threshold": common["v_threshold"],
+        "model.dropout": own["dropout"],
+        "model.widths": None,
+        "model.blocks": None,
+        "model.hidden_width": None,
+        "model.head": own.get("head"),
+        "model.head_widths": None,
+        "training.epochs": own["epochs"],
+        "training.batch": own["batch"],
+        "training.steps": own.get("train_steps", own["steps"]),
+        "training.learning_rate": own["learning_rate"],
+        "training.momentum": common["momentum"],
+        "training.mse_weight": own["mse_weight"],
+        "evaluation.steps": own["steps"],
+    }
+    if cell.weight_decay is not None:
+        values["training.weight_decay"] = cell.weight_decay
+    return values

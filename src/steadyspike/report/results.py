@@ -1,0 +1,212 @@
+"""What was measured, beside what the paper reports: for one pipeline or the whole paper."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steadyspike.errors import UserError
+from steadyspike.evaluate.metrics import Memory
+from steadyspike.report.paper import Cell, cells, dataset_name, nearest_cell, own_cells
+from steadyspike.report.runs import Pipeline, Run, read_pipeline
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table or a line of a figure: an experiment, what the paper reports, or both.
+
+    Attributes:
+        run: the experiment; None if the paper quotes the row from other work, or if params.yaml has
+            no experiment of the cell's data set, network and method.
+        cell: the paper's cell, or the nearest to this experiment; None if there is none.
+        name: the experiment's name, empty for a quoted row.
+        command: runs the experiment.
+    """
+
+    run: Run | None
+    cell: Cell | None
+    name: str = ""
+    command: str = ""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether run and cell are of one data set, network and method."""
+        return self.run is not None and self.cell is not None and self.cell.fits(self.run.settings)
+
+    @property
+    def quoted(self) -> bool:
+        return self.cell is not None and self.cell.quoted is not None
+
+    @property
+    def dataset(self) -> str:
+        if self.run is not None:
+            return dataset_name(self.run.settings.dataset.name)
+        return dataset_name(self.cell.dataset) if self.cell else ""
+
+    @property
+    def network(self) -> str:
+        if self.run is not None:
+            return self.run.network
+        return self.cell.architecture if self.cell else ""
+
+    @property
+    def method(self) -> str:
+        if self.run is not None:
+            return self.run.method.label
+        return self.cell.method_label if self.cell else ""
+
+
+class Results:
+    """The rows of every table and figure.
+
+    Args:
+        pipelines: those to report, by name.
+        of_paper: whether rows are the paper's cells, else the experiments of the only pipeline.
+    """
+
+    def __init__(self, pipelines: dict[str, Pipeline], of_paper: bool) -> None:
+        self.pipelines = pipelines
+        self.of_paper = of_paper
+
+    @classmethod
+    def of_pipeline(cls, folder: Path) -> "Results":
+        """Of the pipeline in this folder; UserError for anything malformed."""
+        return cls({"": read_pipeline(folder)}, of_paper=False)
+
+    @classmethod
+    def of_all(cls, folder: Path) -> "Results":
+        """Of every pipeline in `folder` that measures a cell of the paper; UserError likewise."""
+        names = dict.fromkeys(cell.dataset for cell in own_cells())
+        return cls({name: read_pipeline(folder / name) for name in names}, of_paper=True)
+
+    @property
+    def only(self) -> Pipeline:
+        """The pipeline, where there is but one."""
+        (pipeline,) = self.pipelines.values()
+        return pipeline
+
+    def rows(self, table: str) -> list[Row]:
+        """Of a table or figure, by its key in paper.yaml.
+
+        A pipeline's Tables 2 and 4 and Figure 2b have all of its experiments; elsewhere the rows
+        are the paper's cells that it measures, and those quoted for its data sets.
+        """
+        if self.of_paper:
+            return [self._paper_row(cell) for cell in cells(table)]
+        if table in ("table2", "table4", "figure2b"):
+            return [
+                Row(run, nearest_cell(table, run.settings), run.name, run.command)
+                for run in self.only.runs
+            ]
+        rows = [self._paper_row(cell) for cell in cells(table)]
+        datasets = {row.dataset for row in rows if row.comparable}
+        return [row for row in rows if row.comparable or (row.quoted and row.dataset in datasets)]
+
+    def measured(self) -> list[Row]:
+        """A row for each experiment that has been measured, in the order of the tables."""
+        if not self.of_paper:
+            rows = self.rows("table4")
+        else:
+            rows = list({row.name: row for row in map(self._paper_row, own_cells())}.values())
+        return [row for row in rows if row.run is not None and row.run.metrics is not None]
+
+    def find(self, cell: Cell) -> Run | None:
+        """The experiment that is to measure a cell; None if params.yaml has none of its name."""
+        pipeline = self.pipelines[cell.dataset] if self.of_paper else self.only
+        return next((run for run in pipeline.runs if run.name == cell.experiment), None)
+
+    def memory(self, cell: Cell) -> list[Memory]:
+        """The points of a line of Figure 2a, by T."""
+        pipeline = self.pipelines[cell.dataset] if self.of_paper else self.only
+        method = "online" if cell.method != "bptt" else "bptt"
+        points = [point for point in pipeline.memory or () if point.method == method]
+        return sorted(points, key=lambda point: point.steps)
+
+    def done(self, cell: Cell) -> bool:
+        """Whether one of the paper's own cells has been measured."""
+        run = self.find(cell)
+        if run is None or not cell.fits(run.settings):
+            return False
+        match cell.metric:
+            case "memory":
+                return bool(self.memory(cell))
+            case "membranes":
+                return run.layers is not None
+            case "fixed_threshold":
+                return run.metrics is not None and run.metrics.inference.fixed is not None
+            case "batch_of_one":
+                return run.metrics is not None and run.metrics.inference.batch_1 is not None
+            case _:
+                return run.metrics is not None
+
+    def _paper_row(self, cell: Cell) -> Row:
+        if cell.quoted:
+            return Row(None, cell)
+        run = self.find(cell)
+        if run is not None and not cell.fits(run.settings):
+            run = None
+        if self.of_paper:
+            return Row(run, cell, cell.run, cell.command)
+        return Row(run, cell, cell.experiment, run.command if run else "")
+
+    def check_current(self) -> None:
+        """UserError if a run was trained with other parameters than params.yaml has now."""
+        for pipeline in self.pipelines.values():
+            for run in pipeline.runs:
+                if run.outdated:
+                    raise UserError(
+                        f"{run.folder / 'digests.json'}: fingerprint: trained with other "
+                        f"parameters than params.yaml has now: `dvc repro` trains anew, or remove "
+                        f"{run.folder}"
+                    )
+
+
+def difference_notes(rows: Iterable[Row]) -> list[str]:
+    """Where experiments differ from the setting of the paper's cell beside them."""
+    told = []
+    for row in rows:
+        if row.run is None and not row.quoted:
+            told.append(
+                f"{row.name}: params.yaml has no experiment of this name with the paper's data "
+                "set, network and method."
+            )
+        elif row.run is not None and row.cell is not None and row.comparable:
+            differences = row.cell.differences(row.run.settings)
+            if differences:
+                told.append(f"{row.name} differs from the paper: {', '.join(differences)}.")
+    return told
+
+
+def health_notes(rows: Iterable[Row]) -> list[str]:
+    """Layers that fell silent or exploded in training, of every seed."""
+    told = []
+    for row in rows:
+        if row.run is None:
+            continue
+        for seed, history in row.run.histories.items():
+            who = row.name if seed == row.run.settings.seed else f"{row.name}, seed {seed}"
+            for what, key in (
+                ("silent layers (no spike in a whole epoch of training)", "silent_layers"),
+                ("exploding layers (running variance over 1,000,000)", "exploding_layers"),
+            ):
+                epochs = [epoch.epoch for epoch in history if getattr(epoch, key)]
+                names = dict.fromkeys(name for epoch in history for name in getattr(epoch, key))
+                if epochs:
+                    told.append(f"{who}: {what} in {_ranges(epochs)}: {_first(list(names), 6)}.")
+    return told
+
+
+def _ranges(epochs: Sequence[int]) -> str:
+    """Rising numbers as `epochs 1, 3–5, 9`."""
+    parts: list[list[int]] = []
+    for epoch in epochs:
+        if parts and epoch == parts[-1][-1] + 1:
+            parts[-1].append(epoch)
+        else:
+            parts.append([epoch])
+    texts = [str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts]
+    return f"{'epoch' if len(epochs) == 1 else 'epochs'} {', '.join(texts)}"
+
+
+def _first(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
