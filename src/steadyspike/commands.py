@@ -42,12 +42,11 @@ def doctor(options: argparse.Namespace) -> int:
 
 def fetch(options: argparse.Namespace) -> None:
     from steadyspike import data
-    from steadyspike.data.manifest import write_manifest
+    from steadyspike.files import write_atomically
 
     path = data.fetch(options.dataset)
-    facts = data.manifest_of(options.dataset)
     if options.manifest is not None:
-        write_manifest(options.manifest, facts)
+        write_atomically(options.manifest, path.read_bytes())
     print(f"{options.dataset}: checked ({path})")
 
 

@@ -315,7 +315,7 @@ def _data_set(name: str) -> Finding:
     topic, manifest = f"data {name}", _data_root() / f"{name}.manifest.json"
     if name == "embedded":
         try:
-            data.manifest_of(name)  # small enough to check every file
+            data.fetch(name)  # small enough to check every file
         except UserError as error:
             return Finding(topic, str(error), "dvc pull data.dvc", problem=True)
     elif not manifest.is_file():  # `fetch` writes it once every file has been checked

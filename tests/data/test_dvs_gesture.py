@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from tiny import contents, one_line
 from .formats import aedat3, packet, tar_of
 from .formats import gesture_labels as labels
 
-# Recording, its labels, and events of 10 µs distance from 1000 on: x counts them.
+# Events every 10 µs from 1000 on; x numbers them.
 EVENTS = [(1000 + 10 * n, n, 2 * n % 128, n % 2) for n in range(100)]
 RECORDING = aedat3(packet(EVENTS[:30]), packet(EVENTS[30:], invalid=[69]))
 MEMBERS = {
@@ -57,7 +58,7 @@ def test_recordings_become_clips_in_the_released_order(tmp_path: Path) -> None:
     dataset = data.load("dvs_gesture", tmp_path)
     assert dataset.classes == CLASSES
     assert dataset.num_classes == 11
-    # By class as text, "1" before "10" before "7", and then by recording.
+    # Sorted by class as text, "1" before "10" before "7", and then by recording.
     assert dataset.train.labels.tolist() == [1, 10, 7, 7, 7]
     assert dataset.test.labels.tolist() == [0]
     assert dataset.train.shape == (20, 2, 128, 128)
@@ -84,8 +85,7 @@ def test_recordings_become_clips_in_the_released_order(tmp_path: Path) -> None:
 
 def test_the_manifest_has_sums_and_counts(tmp_path: Path) -> None:
     md5 = archive(tmp_path)
-    fetch(tmp_path, md5)
-    manifest = data.manifest_of("dvs_gesture", tmp_path)
+    manifest = json.loads(fetch(tmp_path, md5).read_text())
     packed = (tmp_path / "dvs_gesture" / "DvsGesture.tar.gz").read_bytes()
     assert manifest["sources"]["DvsGesture.tar.gz"] == {
         "md5": md5,

@@ -56,7 +56,7 @@ def small_part(n: int) -> Tensor:
 
 
 def clear_of_ties(degrees: float) -> Tensor:
-    """Pixels whose place before a turn is not so near a border that single precision decides."""
+    """Pixels whose source is not so close to a border that single precision decides."""
     angle = math.radians(degrees)
     line = torch.arange(SMALL, dtype=torch.float64) - (SMALL - 1) / 2
     y, x = torch.meshgrid(line, line, indexing="ij")
@@ -64,7 +64,7 @@ def clear_of_ties(degrees: float) -> Tensor:
         x * math.cos(angle) - y * math.sin(angle),
         x * math.sin(angle) + y * math.cos(angle),
     )
-    # Whole numbers are borders here: the middle lies between two pixels.
+    # Borders are at whole numbers here, since the centre lies between two pixels.
     clear = [(place - place.round()).abs() > 1e-4 for place in places]
     return clear[0] & clear[1]
 
@@ -133,7 +133,7 @@ def test_sums_are_exact_for_the_highest_counts() -> None:
     assert torch.isin(shrink(counts), sixths).all()
 
 
-def test_no_turn_changes_nothing() -> None:
+def test_a_rotation_by_zero_changes_nothing() -> None:
     places = rotated(torch.zeros(1, dtype=torch.float64))
     line = torch.arange(SMALL)
     assert torch.equal(places.row[0], line[:, None].expand(SMALL, SMALL))
@@ -163,7 +163,7 @@ def test_seed_epoch_and_index_each_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EVENT_AUGMENTATIONS))
-def test_all_frames_move_alike_and_can_be_chosen_before(name: str) -> None:
+def test_all_frames_move_alike(name: str) -> None:
     augment = EVENT_AUGMENTATIONS[name]
     kept = torch.tensor([0, 2])
     whole = augment(FRAMES, 0, 1, INDICES)
@@ -182,7 +182,7 @@ def test_the_choice_of_steps_never_changes() -> None:
     assert kept_steps(0, 0, 0).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 10, 14, 15, 16, 18, 19]
 
 
-def test_kept_steps_are_fourteen_in_order_one_choice_a_batch() -> None:
+def test_kept_steps_are_uniform_and_ascending() -> None:
     counts = torch.zeros(20)
     choices = set()
     for batch in range(600):

@@ -43,6 +43,6 @@ def test_frames_are_what_counting_one_by_one_gives(number: int, steps: int, seed
     assert np.array_equal(integrate(Events(np.arange(number), x, y, p), steps, 6), expected)
 
 
-def test_an_interval_holds_its_start_and_not_its_end_whatever_the_clock_does() -> None:
+def test_an_interval_excludes_its_end_even_if_times_run_backwards() -> None:
     backwards = events([5, 3, 9, 4, 5], [0, 1, 2, 3, 4], [0] * 5, [0] * 5)
     assert backwards.between(4, 9).x.tolist() == [0, 3, 4]

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_file_is_sorted_json_with_a_line_end(folder: Path) -> None:
+def test_a_manifest_is_sorted_json(folder: Path) -> None:
     known = {
         "files": {
             "a": {"sha256": hashlib.sha256(b"").hexdigest(), "size": 0},

@@ -1,6 +1,6 @@
-"""Data sets: one file a family; every file checked by its SHA-256 before it is used."""
+"""Data sets, one file a family; files are checked against checksums before they are read."""
 
 from steadyspike.data.dataset import Dataset, Samples, Split
-from steadyspike.data.registry import NAMES, fetch, load, manifest_of
+from steadyspike.data.registry import NAMES, fetch, load
 
-__all__ = ["NAMES", "Dataset", "Samples", "Split", "fetch", "load", "manifest_of"]
+__all__ = ["NAMES", "Dataset", "Samples", "Split", "fetch", "load"]

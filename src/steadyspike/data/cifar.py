@@ -112,19 +112,13 @@ def fetch(kind: Cifar, root: Path | None) -> Path:
                 replace_durably(temporary / folder.name / name, folder / name)
         if downloaded:
             archive.unlink()
-    path = root / f"{kind.name}.manifest.json"
-    write_manifest(path, manifest(kind, root))
-    return path
-
-
-def manifest(kind: Cifar, root: Path | None) -> dict[str, Any]:
-    """Name, counts and the files' SHA-256 and sizes, after a check of their MD5."""
-    root = fetched_root(root)
-    folder = _checked_folder(kind, root)
     dataset = load(kind, root)
     counts = {"train": len(dataset.train), "test": len(dataset.test)}
+    folder = _checked_folder(kind, root)
     sums = {name: file_sum(folder / name) for name in kind.files}
-    return manifest_of_files(sums, name=kind.name, counts=counts)
+    path = root / f"{kind.name}.manifest.json"
+    write_manifest(path, manifest_of_files(sums, name=kind.name, counts=counts))
+    return path
 
 
 def _checked_folder(kind: Cifar, root: Path) -> Path:
@@ -141,6 +135,5 @@ def _checked_folder(kind: Cifar, root: Path) -> Path:
 
 
 SOURCES = {
-    kind.name: Source(partial(load, kind), partial(fetch, kind), partial(manifest, kind))
-    for kind in (CIFAR10, CIFAR100)
+    kind.name: Source(partial(load, kind), partial(fetch, kind)) for kind in (CIFAR10, CIFAR100)
 }

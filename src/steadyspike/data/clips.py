@@ -125,7 +125,7 @@ class EventDataset:
     convert: Callable[[Path, Path], dict[str, Any]]
 
     def source(self) -> Source:
-        return Source(self.load, self.fetch, self.manifest)
+        return Source(self.load, self.fetch)
 
     def load(self, root: Path | None) -> Dataset:
         """The clips (M, T, 2, 128, 128). Frames are checked by size: hashing takes minutes."""
@@ -140,10 +140,6 @@ class EventDataset:
         )
         return Dataset(self.name, self.classes, MEAN, STD, train, test)
 
-    def manifest(self, root: Path | None) -> dict[str, Any]:
-        """Checksums of the clips and of the archives they were made of, all files read."""
-        return self._checked(fetched_root(root), whole=True)
-
     def fetch(self, root: Path | None) -> Path:
         """Checks the downloaded archives and integrates their recordings to clips, once.
 
@@ -153,7 +149,7 @@ class EventDataset:
         folder, path = fetched_root(root) / self.name, self._path(fetched_root(root))
         files = [part.format(split) for split in SPLITS for part in (FRAMES, LABELS)]
         if path.is_file() and all((folder / name).is_file() for name in files):
-            self.manifest(root)
+            self._checked(fetched_root(root), whole=True)
             return path
         sources = {}
         for name, (md5, url) in self.archives.items():

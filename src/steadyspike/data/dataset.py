@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -118,14 +118,13 @@ class Dataset:
 class Source:
     """The functions of one named data set; each takes the root folder, or None for the default.
 
-    ``load`` reads and checks it. ``fetch`` downloads what is missing, checks everything and
-    returns the manifest's path. ``manifest`` checks everything and returns checksums and counts.
-    All raise UserError that says how to get the data.
+    ``load`` reads and checks it. ``fetch`` downloads what is missing, checks everything, writes a
+    manifest of checksums and counts and returns its path. Both raise UserError that says how to
+    get the data.
     """
 
     load: Callable[[Path | None], Dataset]
     fetch: Callable[[Path | None], Path]
-    manifest: Callable[[Path | None], dict[str, Any]]
 
 
 def fetched_root(root: Path | None) -> Path:

@@ -10,7 +10,6 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -173,18 +172,11 @@ def fetch_full(
 
         if find(folder, name) is None:
             download(f"{base_url}{name}.gz", folder / RAW / f"{name}.gz", check)
+    arrays = read_full(folder, contents)
+    counts = {split: len(_split(arrays, split, folder)) for split in FILES}
     path = root / "fashion_mnist.manifest.json"
-    write_manifest(path, _describe(read_full(folder, contents), folder))
+    write_manifest(path, manifest_of_files(contents, name="fashion_mnist", counts=counts))
     return path
-
-
-def _describe(arrays: Arrays, folder: Path) -> dict[str, Any]:
-    splits = {split: _split(arrays, split, folder) for split in FILES}
-    return manifest_of_files(
-        {name: bytes_sum(encode_idx(array)) for name, array in arrays.items()},
-        name="fashion_mnist",
-        counts={split: len(data) for split, data in splits.items()},
-    )
 
 
 def _split(arrays: Arrays, split: str, folder: Path) -> Split:
@@ -210,11 +202,6 @@ def _load_full(root: Path | None) -> Dataset:
     return _dataset("fashion_mnist", read_full(folder), folder)
 
 
-def _manifest_full(root: Path | None) -> dict[str, Any]:
-    folder = fetched_root(root) / "fashion_mnist"
-    return _describe(read_full(folder), folder)
-
-
 # The embedded subset: files and manifest in the folder that DVC restores.
 
 
@@ -235,11 +222,7 @@ def _fetch_embedded(root: Path | None) -> Path:
     return folder / "manifest.json"
 
 
-def _manifest_embedded(root: Path | None) -> dict[str, Any]:
-    return verify_folder(_embedded_folder(root), PULL)
-
-
 SOURCES = {
-    "fashion_mnist": Source(_load_full, fetch_full, _manifest_full),
-    "embedded": Source(_load_embedded, _fetch_embedded, _manifest_embedded),
+    "fashion_mnist": Source(_load_full, fetch_full),
+    "embedded": Source(_load_embedded, _fetch_embedded),
 }

@@ -177,9 +177,4 @@ def fetch(root: Path | None, expected: Expected = ILSVRC2012) -> Path:
     return path
 
 
-def manifest(root: Path | None, expected: Expected = ILSVRC2012) -> dict[str, Any]:
-    """Classes, counts, bytes and digests of the images that are there now."""
-    return describe(survey(fetched_root(root), expected))
-
-
-SOURCES = {NAME: Source(load, fetch, manifest)}
+SOURCES = {NAME: Source(load, fetch)}

@@ -1,7 +1,6 @@
 """The data sets by name. A new family of data sets adds its ``SOURCES`` here."""
 
 from pathlib import Path
-from typing import Any
 
 from steadyspike.data import cifar, cifar10_dvs, dvs_gesture, fashion_mnist, imagenet
 from steadyspike.data.dataset import Dataset, Source
@@ -30,16 +29,11 @@ def load(name: str, root: Path | None = None) -> Dataset:
 
 
 def fetch(name: str, root: Path | None = None) -> Path:
-    """Downloads what is missing of a data set, checks all of it, writes and returns its manifest.
+    """Downloads what is missing of a data set, checks all of it and writes its manifest.
 
-    Raises UserError as `load` does, and for a failed download.
+    Returns the manifest's path. Raises UserError as `load` does, and for a failed download.
     """
     return _source(name).fetch(root)
-
-
-def manifest_of(name: str, root: Path | None = None) -> dict[str, Any]:
-    """A data set's name, counts and the files' SHA-256 and sizes, checked against the files."""
-    return _source(name).manifest(root)
 
 
 def _source(name: str) -> Source:
