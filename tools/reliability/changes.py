@@ -14,16 +14,15 @@ from typing import Any
 from page import Row
 from project import (
     NAME,
+    Attempts,
     Failure,
     Project,
     ended,
     make_project,
-    report,
     wait_for_write,
 )
-from stops import is_refused
+from stops import TRAIN, is_refused
 
-TRAIN = ("train", NAME, "--checkpoint-every", "0s")
 ROUNDING = 1e-9
 #: Other summation orders differ by rounding alone in float64; in float32 rounding grows.
 FLOAT64: dict[str, Any] = {
@@ -59,7 +58,7 @@ REFUSED: tuple[dict[str, Any], ...] = (
 
 
 def measure(work: Path, few: bool) -> Iterator[Row]:
-    """Rows: other numbers of processes, other chunks, other experiments."""
+    """Rows: other numbers of processes, chunks and workers, other experiments."""
     numbers = random.Random(64)
     exact = make_project(work, "float64", **FLOAT64)
     whole = exact.fresh(work / "undisturbed")
@@ -68,23 +67,19 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
         ("by another number of processes", "processes", PROCESSES, with_processes),
         ("with another chunk K (`training.chunk`; T is 4)", "chunk", CHUNKS, with_chunk),
     ):
-        held, greatest = 0, 0.0
-        pairs = pairs[:1] if few else pairs * 2
-        for number, (first, second) in enumerate(pairs):
-            try:
+        attempts, greatest = Attempts(), 0.0
+        for number, (first, second) in enumerate(pairs[:1] if few else pairs * 2):
+            with attempts.attempt():
                 command = begin(exact, first)
                 run = stopped_within_an_epoch(exact, work / f"{name}-{number}", command, numbers)
                 run.finish(*begin(run, second))
                 greatest = max(greatest, must_be_close(whole, run))
-                held += 1
-            except Failure as failure:
-                report(failure)
         yield Row(
             f"Stopped within an epoch and resumed {claim}: every final weight within "
             f"{ROUNDING:.0e} of the undisturbed run's, in float64 (relative for weights over 1), "
             "and the same history.csv",
-            held,
-            len(pairs),
+            attempts.held,
+            attempts.tried,
             f"{', '.join(f'{a} to {b}' for a, b in pairs)}; greatest difference {greatest:.1e}",
         )
     yield workers(work, numbers, WORKERS[2:3] if few else WORKERS)
@@ -134,10 +129,10 @@ def must_be_close(expected: Project, got: Project) -> float:
     ours, theirs = (load_file(path) for path in files)
     if ours.keys() != theirs.keys():
         raise Failure(f"{files[0]}: other tensors than in {files[1]}")
-    greatest = max(
-        float(((ours[name].double() - theirs[name].double()).abs() / scale).max())
-        for name, scale in ((n, t.double().abs().clamp(min=1)) for n, t in theirs.items())
-    )
+    greatest = 0.0
+    for name, tensor in theirs.items():
+        difference = (ours[name] - tensor).abs() / tensor.abs().clamp(min=1)
+        greatest = max(greatest, float(difference.max()))
     histories = [(project.run_folder / "history.csv").read_text() for project in (got, expected)]
     if not greatest <= ROUNDING or histories[0] != histories[1]:
         same = histories[0] == histories[1]
@@ -159,22 +154,19 @@ def workers(work: Path, numbers: random.Random, pairs: Sequence[tuple[int, int]]
     write_images(project.root / "datasets" / "imagenet")
     whole = project.fresh(work / "imagenet-undisturbed")
     whole.finish(*TRAIN)
-    expected, held = whole.results(), 0
+    expected, attempts = whole.results(), Attempts()
     for number, (first, second) in enumerate(pairs):
-        try:
+        with attempts.attempt():
             root = work / f"workers-{number}"
             count = {"STEADYSPIKE_WORKERS": str(first)}
             run = stopped_within_an_epoch(project, root, TRAIN, numbers, **count)
             run.finish(*TRAIN, STEADYSPIKE_WORKERS=str(second))
             run.must_equal(expected)
-            held += 1
-        except Failure as failure:
-            report(failure)
     return Row(
         "Stopped within an epoch and resumed with another number of processes that decode images "
         "(`STEADYSPIKE_WORKERS`): the run's files have the same bytes as without the stop",
-        held,
-        len(pairs),
+        attempts.held,
+        attempts.tried,
         f"{', '.join(f'{a} to {b}' for a, b in pairs)}; {sum(IMAGES.values())} images laid out "
         "as ImageNet's",
     )
@@ -216,19 +208,16 @@ def refused(
 ) -> Row:
     """Resume one stopped run with each of these changes of its experiment."""
     stopped = stopped_within_an_epoch(project, work / "stopped", TRAIN, numbers)
-    held = 0
+    attempts = Attempts()
     for number, change in enumerate(changes):
         run = stopped.copy(work / f"changed-{number}")
-        try:
+        with attempts.attempt():
             must_be_refused(run, change)
-            held += 1
-        except Failure as failure:
-            report(failure)
     return Row(
         "Resumed after the experiment has changed: refused in one line that names exactly the keys "
         "that differ, exit status 2, and no file is changed",
-        held,
-        len(changes),
+        attempts.held,
+        attempts.tried,
         ", ".join(" and ".join(f"`{key}`" for key in change) for change in changes),
     )
 

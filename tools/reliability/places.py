@@ -108,7 +108,7 @@ def check_out(work: Path, place: Place) -> Path:
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, root], check=True)
-        run(root, Place("here"), "dvc", "pull", "--quiet", "--remote", "embedded", "data.dvc")
+        run(root, Place("here"), "dvc", "pull", "--quiet", "data.dvc")
     return root
 
 

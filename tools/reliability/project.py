@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,25 @@ def is_whole(checkpoint: Path) -> bool:
         return False
     raw = checkpoint.read_bytes()
     return len(raw) > 32 and hashlib.sha256(raw[:-32]).digest() == raw[-32:]
+
+
+@dataclass
+class Attempts:
+    """How often something was tried and how often it held."""
+
+    tried: int = 0
+    held: int = 0
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Count an attempt, which holds unless the body raises Failure; that is printed."""
+        self.tried += 1
+        try:
+            yield
+        except Failure as failure:
+            report(failure)
+        else:
+            self.held += 1
 
 
 def report(failure: Failure) -> None:

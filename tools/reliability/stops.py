@@ -10,12 +10,12 @@ from page import Row
 from project import (
     NAME,
     STOPPED,
+    Attempts,
     Failure,
     Project,
     ended,
     is_whole,
     make_project,
-    report,
     wait_for_write,
 )
 
@@ -67,26 +67,23 @@ def signals(
     """Half of the stops in the first half of a run's ``seconds``, half after a random batch."""
     numbers = random.Random(15)
     for number, name in SIGNALS.items():
-        held, slowest = 0, 0.0
+        attempts, slowest = Attempts(), 0.0
         for attempt in range(tries):
             run = project.fresh(work / f"{number.name}-{attempt}")
             if attempt % 2:
                 when = (0, numbers.uniform(0, 0.5 * seconds))
             else:  # in a batch, or in the evaluation after an epoch
                 when = (numbers.randint(2, 60), numbers.uniform(0, 0.05))
-            try:
+            with attempts.attempt():
                 slowest = max(slowest, stop(run, number, *when))
                 run.finish(*TRAIN)
                 run.must_equal(expected)
-                held += 1
-            except Failure as failure:
-                report(failure)
         yield Row(
             f"{name} during training: exit status {128 + number} within {MOST_SECONDS:.0f} s, with "
             "a whole checkpoint if training has begun; the same command resumes, and the run's "
             "files have the same bytes as without the stop",
-            held,
-            tries,
+            attempts.held,
+            attempts.tried,
             f"slowest {slowest:.2f} s",
         )
 
@@ -120,12 +117,12 @@ def limits(
     project: Project, expected: Mapping[str, bytes], seconds: float, work: Path, tries: int
 ) -> Row:
     """Limits from 0 s to most of an undisturbed run's ``seconds``."""
-    held, latest, given = 0, 0.0, []
+    attempts, latest, given = Attempts(), 0.0, []
     for attempt in range(tries):
         run = project.fresh(work / f"limit-{attempt}")
         limit = int(0.8 * seconds * attempt / tries)
         given.append(limit)
-        try:
+        with attempts.attempt():
             began = time.monotonic()
             status, err = run.run(*TRAIN, "--stop-after", f"{limit}s")
             late = time.monotonic() - began - limit
@@ -135,14 +132,11 @@ def limits(
                 raise Failure(f"--stop-after {limit}s: {status} after {late:.1f} s more: {err}")
             run.finish(*TRAIN)
             run.must_equal(expected)
-            held += 1
-        except Failure as failure:
-            report(failure)
     return Row(
         f"`--stop-after TIME`: exit status 143 within {MOST_SECONDS:.0f} s after that time, with a "
         "whole checkpoint; the same command resumes, to the same bytes",
-        held,
-        tries,
+        attempts.held,
+        attempts.tried,
         f"limits of {min(given)} to {max(given)} s; the latest end {latest:.2f} s after its limit",
     )
 
@@ -169,21 +163,18 @@ def damages(
             True,
         ),
     ):
-        held = 0
+        attempts = Attempts()
         for attempt in range(tries):
             run = stopped.copy(work / f"damaged-{both:d}-{attempt}")
             damage(run.checkpoint, names[attempt % len(names)], numbers)
-            try:
+            with attempts.attempt():
                 if both:
                     damage(run.run_folder / BEFORE, numbers.choice(names), numbers)
                     is_refused(run)
                 else:
                     resumes_from_before(run)
                     run.must_equal(expected)
-                held += 1
-            except Failure as failure:
-                report(failure)
-        yield Row(claim, held, tries, ", ".join(names))
+        yield Row(claim, attempts.held, attempts.tried, ", ".join(names))
 
 
 def damage(path: Path, how: str, numbers: random.Random) -> None:
