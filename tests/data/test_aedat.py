@@ -27,13 +27,11 @@ def rows(events: object) -> list[tuple[int, ...]]:
 
 
 pixel = st.integers(0, 127)
-recorded = st.lists(
-    st.tuples(st.integers(0, 2**31 - 1), pixel, pixel, st.integers(0, 1)), min_size=1
-)
+event = st.tuples(st.integers(0, 2**31 - 1), pixel, pixel, st.integers(0, 1))
 
 
 @same_folder
-@given(events=recorded, cut=st.integers(0, 20), overflow=st.integers(0, 3))
+@given(events=st.lists(event, min_size=1), cut=st.integers(0, 20), overflow=st.integers(0, 3))
 def test_all_events_are_read_in_the_files_order(
     path: Path, events: list[tuple[int, int, int, int]], cut: int, overflow: int
 ) -> None:
@@ -57,9 +55,7 @@ def test_aedat2_decodes_the_bytes_of_an_event(path: Path) -> None:
 @pytest.mark.parametrize(
     "end", [b"#End Of ASCII Header\r\n", b"# End of ASCII header\n", b"#!END-HEADER\r\n"]
 )
-def test_the_end_mark_separates_the_header_from_an_event_like_a_line(
-    path: Path, end: bytes
-) -> None:
+def test_the_end_mark_comes_before_an_event_like_a_line(path: Path, end: bytes) -> None:
     path.write_bytes(AEDAT2 + end + struct.pack(">II", 0x23 << 24 | 0xFF, 7))
     assert rows(read_aedat2(path)) == [(7, 127, 0, 0)]
 

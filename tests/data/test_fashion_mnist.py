@@ -223,8 +223,9 @@ def test_the_embedded_set_of_the_repository() -> None:
         assert bytes_sum(encode_idx(array)) == FileSum(**known)
 
 
+@pytest.mark.slow
 def test_loading_imports_no_torchvision() -> None:
-    """It takes seconds."""
+    """Importing it takes seconds."""
     python("import sys, steadyspike.data; assert 'torchvision' not in sys.modules")
 
 

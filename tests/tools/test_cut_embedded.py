@@ -59,6 +59,7 @@ def test_other_content_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_missing_folder_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(TOOL), str(tmp_path / "gone"), str(tmp_path / "out")],
