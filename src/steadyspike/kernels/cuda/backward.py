@@ -103,18 +103,7 @@ def grad_sums(
     mean: Tensor,
     std: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Σ g and Σ g x̂ over N and places, each float32 (K, C); x̂ = (x - mean) / std.
-
-    Args:
-        grad: of the spikes, or if ``u`` is None of the norm's output; (K, N, C, ...), float32 or
-            bfloat16.
-        u: stored membranes before the reset, float32 (K, N, C, ...): g = grad k σ(k (u - θ))
-            (1 - σ(k (u - θ))). None, where no neuron follows: g = grad.
-        thresholds: θ of each step, float32 (K,); None where ``u`` is.
-        slope: k.
-        x: the current that was normalized, (K, N, C, ...).
-        mean, std: of each step, float32 (K, C).
-    """
+    """Σ g and Σ g x̂ over N and places, each float32 (K, C)."""
     steps, channels = x.shape[0], x.shape[2]
     made = x.new_empty if x.numel() else x.new_zeros
     sums = made((2, steps, channels), dtype=torch.float32)
@@ -213,11 +202,7 @@ def grad_input(
     b: Tensor | None,
     c: Tensor | None,
 ) -> Tensor:
-    """The gradient of the current, a g + b + c x̂, with what `grad_sums` takes and (K, C) a, b, c.
-
-    Of the shape, type and memory layout of ``x``. Where no norm came before (``x`` and all after
-    it None), g itself, like ``grad``.
-    """
+    """a g + b + c x̂ in the type and layout of ``x``; without ``x``, g, laid out as ``grad``."""
     like = grad if x is None else x
     gradient = torch.empty_like(like)
     if like.numel() == 0:

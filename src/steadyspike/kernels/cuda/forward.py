@@ -157,24 +157,7 @@ def charge(
     spikes: Tensor | None = None,
     fire_at: float | None = None,
 ) -> Tensor | None:
-    """u of one step (Eq. 2, 4): ``scale x + shift + leak reset(before)``, written to ``out``.
-
-    Args:
-        x: the current (N, C, ...), float32 or bfloat16.
-        scale, shift: of the norm, float32 (C,), or None for the current as it is.
-        before: u of the last step before its reset, float32 (N, C, ...), or None at the first.
-        threshold: θ of the last step, a float32 scalar on the device; None only at the first.
-        leak: 1 - 1/τ.
-        zero_reset: neurons that fired go to 0; otherwise θ is taken off.
-        out: receives u, float32 (N, C, ...); not ``before`` itself.
-        statistics: whether to return them.
-        spikes: receives 1 where u ≥ ``fire_at``, else 0; (N, C, ...).
-        fire_at: θ of this step where it is known beforehand.
-
-    Returns:
-        With ``statistics`` float32 (2,), the mean of u and the sum of its squared deviations from
-        that mean, over all neurons of all N; else None.
-    """
+    """u of one step (Eq. 2, 4), written to ``out``, which is not ``before`` itself."""
     if x.numel() == 0:
         return out.new_zeros(2) if statistics else None
     currents = rows_of(x[None])
@@ -222,13 +205,7 @@ def _fire_kernel(u, threshold, out, values, BLOCK: tl.constexpr):
 
 
 def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
-    """Spikes of one step (Eq. 3): ``out`` = 1 where u ≥ θ, else 0.
-
-    Args:
-        u: float32 (N, C, ...).
-        threshold: θ, a float32 scalar on the device.
-        out: receives the spikes, of the same shape, float32 or bfloat16.
-    """
+    """Spikes of one step (Eq. 3), written to ``out``."""
     if u.numel() == 0:
         return
     grid, sizes = flat(u)

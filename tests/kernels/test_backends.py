@@ -1,0 +1,300 @@
+"""The C and Triton kernels against the reference in float64.
+
+Without a GPU Triton's interpreter runs its kernels on CPU tensors. It is chosen when Triton is
+imported, for the whole process; so this file runs itself once more in a process of its own.
+"""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kernels.cases import LAYOUTS, assert_near, laid_out, layers
+from steadyspike.kernels import cpu, reference
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+try:
+    from steadyspike.kernels import cuda
+    from steadyspike.kernels.cuda import tiles as cuda_tiles
+except ImportError:
+    cuda = None  # no Triton
+if INTERPRETED:
+    from triton.runtime.errors import InterpreterError
+
+    try:
+        cuda.moments(torch.zeros(1, 1, 1, 64, 64))
+    except InterpreterError as error:
+        if "converted to Python scalars" not in str(error):
+            raise
+        reason = "this version of Triton's interpreter cannot loop with this version of numpy"
+        pytest.skip(reason, allow_module_level=True)
+BACKENDS = [cuda] if INTERPRETED else [cpu, *([cuda] if torch.cuda.is_available() else [])]
+each_backend = pytest.mark.parametrize(
+    "backend", BACKENDS, ids=lambda module: module.__name__.rpartition(".")[2]
+)
+#: The interpreter truncates to bfloat16 where a GPU rounds.
+BFLOAT16 = 2**-7 if INTERPRETED else 2**-8
+settings.register_profile("interpreted", parent=settings.get_profile("steadyspike"), max_examples=8)
+if INTERPRETED:
+    settings.load_profile("interpreted")
+ONE_STEP: dict[str, Any] = {"leak": 0.5, "zero_reset": False, "statistics": True}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(INTERPRETED or cuda is None, reason="interpreted already, or no Triton")
+def test_under_tritons_interpreter() -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__]
+    env = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=env, text=True, capture_output=True
+    )
+    if run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED:
+        pytest.skip(run.stdout)
+    assert run.returncode == 0, run.stdout
+    assert " passed" in run.stdout
+
+
+def on(backend: ModuleType, *tensors: Any) -> list[Any]:
+    """The tensors on the device of a backend, in the same layout."""
+    if backend is cpu or INTERPRETED:
+        return list(tensors)
+    return [each.to("cuda") if isinstance(each, Tensor) else each for each in tensors]
+
+
+def wide(*values: Any) -> list[Any]:
+    return [value.double() if isinstance(value, Tensor) else value for value in values]
+
+
+@contextmanager
+def tiles(small: bool) -> Iterator[None]:
+    """With CUDA tiles so small that a few values need several of them, and several programs."""
+    sizes = {"TILE": 64, "CHANNELS": 8, "PROGRAMS": 5, "COMBINED": 8}
+    with patch.multiple(cuda_tiles, **sizes) if small and cuda else nullcontext():
+        yield
+
+
+@each_backend
+@given(layers(), st.booleans())
+def test_moments(backend: ModuleType, layer: dict[str, Any], small: bool) -> None:
+    (x,) = on(backend, layer["x"])
+    with tiles(small):
+        mean, var = backend.moments(x)
+        one_by_one = [backend.moments(step[None]) for step in x]
+    for ours, exact in zip((mean, var), reference.moments(x.double()), strict=True):
+        assert ours.dtype == torch.float32
+        assert_near(ours, exact)
+    assert torch.equal(mean, torch.cat([each for each, _ in one_by_one]))  # whatever K is
+    assert torch.equal(var, torch.cat([each for _, each in one_by_one]))
+
+
+@each_backend
+@given(layers(), *[st.booleans()] * 5)
+def test_charge_and_fire(
+    backend: ModuleType,
+    layer: dict[str, Any],
+    zero_reset: bool,
+    first: bool,
+    affine: bool,
+    statistics: bool,
+    small: bool,
+) -> None:
+    x, before = layer["x"][0], None if first else layer["u"][0]
+    scale, shift = (layer[name][0] if affine else None for name in ("scale", "shift"))
+    given_ = on(backend, x, scale, shift, before, None if first else torch.tensor(0.3))
+    out, spikes = on(backend, torch.empty_like(layer["u"][0]), torch.empty_like(x))
+    how = {"leak": 0.4, "zero_reset": zero_reset, "statistics": statistics, "fire_at": 0.5}
+    with tiles(small):
+        sums = backend.charge(*given_, out=out, spikes=spikes, **how)
+        again = torch.empty_like(out)
+        backend.charge(*given_, out=again, **how)
+        fired = torch.empty_like(spikes)
+        backend.fire(out, on(backend, torch.tensor(0.25))[0], fired)
+    exact = torch.empty_like(out, dtype=torch.float64)
+    exact_sums = reference.charge(*wide(*given_), out=exact, **how)
+    assert_near(out, exact)
+    assert torch.equal(out, again)
+    # A neuron at the threshold may be on either side of it: the stored u decides.
+    assert torch.equal(spikes, (out >= 0.5).to(spikes.dtype))
+    assert torch.equal(fired, (out >= 0.25).to(fired.dtype))
+    assert (sums is None) is not statistics
+    if sums is not None and exact_sums is not None:
+        assert_near(sums[0], exact_sums[0], scale=float(exact.abs().max()) if exact.numel() else 0)
+        assert_near(sums[1], exact_sums[1])
+
+
+@each_backend
+@given(layers(), st.booleans(), st.sampled_from([1.0, 4.0, 40.0]), st.booleans())
+def test_gradient(
+    backend: ModuleType, layer: dict[str, Any], norm_alone: bool, slope: float, small: bool
+) -> None:
+    x, grad, u = layer["x"], layer["grad"], None if norm_alone else layer["u"]
+    thresholds = None if norm_alone else torch.linspace(-0.5, 0.5, len(x))
+    given_ = on(backend, grad, u, thresholds, slope, x, layer["mean"], layer["std"])
+    exactly = wide(*given_)
+    coefficients = on(backend, *(layer[name] for name in "abc"))
+    nothing = (None,) * 6
+    with tiles(small):
+        sums = backend.grad_sums(*given_)
+        found = backend.grad_input(*given_, *coefficients)
+        without_a_norm = backend.grad_input(*given_[:4], *nothing)
+    terms = x[0].numel() / x.shape[2] * slope
+    normalized = float((x.double().abs().max() + 4) / layer["std"].min()) if x.numel() else 1
+    for ours, exact, size in zip(sums, reference.grad_sums(*exactly), (1, normalized), strict=True):
+        assert_near(ours, exact, scale=math.sqrt(terms) * size)
+    rel = BFLOAT16 if x.dtype == torch.bfloat16 else 1e-5
+    assert found.dtype == x.dtype
+    assert_near(found, reference.grad_input(*exactly, *wide(*coefficients)), rel=rel)
+    assert_near(without_a_norm, reference.grad_input(*exactly[:4], *nothing), rel=rel)
+
+
+@each_backend
+@pytest.mark.parametrize("channels", [1, 3, 64])
+@pytest.mark.parametrize(("mean", "std"), [(1e3, 1e-2), (1e4, 1.0), (-30.0, 1.0)])
+def test_statistics_far_from_zero(
+    backend: ModuleType, mean: float, std: float, channels: int
+) -> None:
+    (x,) = on(backend, torch.randn(1, 8, channels, 16, 8) * std + mean)
+    x[:, 0] *= 2  # the first values are nothing like the rest
+    with tiles(small=True):
+        moments = backend.moments(x)
+        found = backend.charge(x[0], *[None] * 4, out=torch.empty_like(x[0]), **ONE_STEP)
+    for ours, exact in zip(moments, reference.moments(x.double()), strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=0)
+    exact = torch.empty_like(x[0], dtype=torch.float64)
+    expected = reference.charge(x[0].double(), *[None] * 4, out=exact, **ONE_STEP)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+
+
+@each_backend
+@pytest.mark.parametrize("value", [0.1, 0.7, -123.4])
+def test_equal_numbers_do_not_vary(backend: ModuleType, value: float) -> None:
+    """However many; a silent layer is recognized by it."""
+    (x,) = on(backend, torch.full((1, 16, 8, 16, 8), value))
+    mean, var = backend.moments(x)
+    sums = backend.charge(x[0], *[None] * 4, out=torch.empty_like(x[0]), **ONE_STEP)
+    rounding = 0 if backend is cpu else (2**-23 * value) ** 2
+    assert_near(mean, torch.full_like(mean, value).double(), rel=1e-7 if rounding else 0)
+    assert (var <= rounding).all()
+    assert float(sums[1]) <= rounding * x.numel()
+
+
+@each_backend
+def test_nan_stays_where_it_is(backend: ModuleType) -> None:
+    (x,) = on(backend, torch.randn(2, 9, 5, 4, 4))
+    x[1, 8, 3, 2, 1] = torch.nan
+    zero, one = on(backend, torch.zeros(5), torch.ones(()))
+    out, after = torch.empty_like(x[1]), torch.empty_like(x[1])
+    reset = {**ONE_STEP, "zero_reset": True}
+    with tiles(small=True):
+        found = [
+            *backend.moments(x),
+            *backend.grad_sums(x, None, None, 4.0, torch.ones_like(x), *on_rows(zero, one)),
+        ]
+        sums = backend.charge(x[1], zero + 1, zero, None, one, out=out, **reset)
+        backend.charge(x[0], zero + 1, zero, out, one, out=after, **reset)
+    for each in found:
+        assert each.isnan()[1, 3]
+        assert each.isnan().sum() == 1
+    assert sums.isnan().all()
+    assert torch.equal(after.isnan(), out.isnan())
+
+
+def on_rows(zero: Tensor, one: Tensor) -> tuple[Tensor, Tensor]:
+    """A mean and a standard deviation for two steps."""
+    return zero.expand(2, -1).contiguous(), (zero + one).expand(2, -1).contiguous()
+
+
+@each_backend
+def test_surrogate_far_from_the_threshold(backend: ModuleType) -> None:
+    infinity = torch.inf
+    u = torch.tensor([-infinity, -1e38, -1e4, -20.0, 0.0, 20.0, 1e4, 1e38, infinity])
+    u, theta = on(backend, u.view(1, -1, 1), torch.zeros(1))
+    g = backend.grad_input(torch.ones_like(u), u, theta, 4.0, *[None] * 6).flatten().cpu()
+    assert g[[0, 1, 2, 6, 7, 8]].abs().max() <= 1e-30
+    tail = 4 * torch.exp(torch.tensor(-80.0, dtype=torch.float64))
+    torch.testing.assert_close(g[[3, 5]].double(), tail.expand(2), rtol=1e-5, atol=0)
+    assert g[4] == 1
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("levels", [1, 3, 4, 16])
+def test_bytes(backend: ModuleType, levels: int, layout: str, dtype: torch.dtype) -> None:
+    if levels == 3 and dtype == torch.bfloat16:
+        return  # a third in bfloat16 is for the GPU, see BFLOAT16
+    most = 255 if dtype == torch.float32 else 128  # bfloat16 has 8 bits
+    counts = torch.randint(most + 1, (3, 2, 5, 4, 7))
+    # Divided on the CPU: CUDA multiplies by the rounded inverse of a scalar.
+    (x,) = on(backend, laid_out((counts / levels).to(dtype), layout))
+    packed = backend.pack(x, levels)
+    assert packed.dtype == torch.uint8
+    expected = counts[:1].expand(counts.shape) if layout == "still" else counts
+    assert torch.equal(packed.cpu(), expected.byte())
+    if layout in ("contiguous", "channels last", "transposed"):
+        assert packed.stride() == x.stride()
+    back = backend.unpack(packed, levels, dtype)
+    assert back.dtype == dtype
+    assert torch.equal(back, x)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("spikes", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("currents", [torch.float32, torch.bfloat16])
+def test_outputs_of_any_layout_and_type_on_a_cpu(
+    currents: torch.dtype, spikes: torch.dtype, layout: str
+) -> None:
+    """And nothing is written beside them."""
+    shape = (1, 3, 6, 5, 4)
+    x = torch.randn(shape).to(currents)[0]
+    memory = torch.full((2, x.numel() * 4), 7.0).to(spikes)
+    fired = memory[0, : x.numel()].view(x.shape)
+    u = laid_out(torch.zeros(shape), layout)[0]
+    scale, shift = torch.rand(6, 2)[:, 0], torch.rand(6, dtype=torch.float64)
+    before, theta = torch.rand(shape, dtype=torch.float64)[0], torch.tensor(0.5).double()
+    how = {"leak": 0.5, "zero_reset": False, "statistics": False}
+    cpu.charge(x, scale, shift, before, theta, out=u, spikes=fired, fire_at=0.25, **how)
+    exact = torch.empty(x.shape, dtype=torch.float64)
+    reference.charge(x.double(), scale.double(), shift, before, theta, out=exact, **how)
+    assert_near(u, exact)
+    assert torch.equal(fired, (u >= 0.25).to(spikes))
+    cpu.fire(u, theta, fired)
+    assert torch.equal(fired, (u >= 0.5).to(spikes))
+    assert (memory[0, x.numel() :] == 7).all()
+    assert (memory[1] == 7).all()
+
+
+def test_other_types_are_refused_on_a_cpu() -> None:
+    x, half = torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.float16)
+    with pytest.raises(TypeError, match="float64"):
+        cpu.fire(x, torch.tensor(0.0), x.double())
+    with pytest.raises(TypeError, match="float16"):
+        cpu.charge(half, *[None] * 4, out=x, **ONE_STEP)
+    with pytest.raises(TypeError, match="float64"):
+        cpu.charge(x, *[None] * 4, out=x.double(), **ONE_STEP)
+
+
+@pytest.mark.skipif(not (INTERPRETED or torch.cuda.is_available()), reason="for Triton")
+def test_steps_that_lie_apart_are_not_copied() -> None:
+    """Steps of a longer buffer, further apart than 32 bits can count."""
+    apart = 2**31 + 8
+    # Memory that is never touched is never allocated.
+    device = "cpu" if INTERPRETED else "cuda"
+    buffer = torch.empty(apart + 64, dtype=torch.bfloat16, device=device)
+    x = buffer.as_strided((2, 4, 3, 2, 2), (apart, 12, 1, 6, 3))
+    x.copy_(torch.randn(2, 4, 3, 2, 2))
+    assert cuda_tiles.rows_of(x).data_ptr() == x.data_ptr()
+    for ours, exact in zip(cuda.moments(x), reference.moments(x.double()), strict=True):
+        assert_near(ours, exact)
