@@ -32,7 +32,7 @@ GIB = 1 << 30
 class Finding:
     """One line of the report; ``advice`` is the remedy, empty where all is well.
 
-    A ``problem`` would stop an experiment of the params.yaml at hand.
+    A ``problem`` would stop an experiment of the given params.yaml.
     """
 
     topic: str
