@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from steadyspike.data.clips import EventDataset, write_clips
+from steadyspike.data.clips import FILES, EventDataset, write_clips
 from steadyspike.data.loading import batches, epoch_order
 from steadyspike.data.manifest import file_sum
 from steadyspike.errors import UserError
@@ -18,7 +18,6 @@ from tiny import change_json
 
 STEPS = 2
 LABELS = {"train": [3, 1, 2, 0], "test": [1, 1]}
-FILES = ["train_frames.npy", "train_labels.npy", "test_frames.npy", "test_labels.npy"]
 MD5 = "5d41402abc4b2a76b9719d911017c592"  # of b"hello"
 
 

@@ -32,6 +32,7 @@ MEAN, STD = (0.0, 0.0), (1 / 255, 1 / 255)
 SPLITS = ("train", "test")
 FRAMES = "{}_frames.npy"
 LABELS = "{}_labels.npy"
+FILES = tuple(part.format(split) for split in SPLITS for part in (FRAMES, LABELS))
 NARROW: np.dtype[Any] = np.dtype("u1")
 WIDE: np.dtype[Any] = np.dtype("<u2")
 
@@ -147,8 +148,7 @@ class EventDataset:
         download and where to put it.
         """
         folder, path = fetched_root(root) / self.name, self._path(fetched_root(root))
-        files = [part.format(split) for split in SPLITS for part in (FRAMES, LABELS)]
-        if path.is_file() and all((folder / name).is_file() for name in files):
+        if path.is_file() and all((folder / name).is_file() for name in FILES):
             self._checked(fetched_root(root), whole=True)
             return path
         sources = {}
@@ -163,13 +163,13 @@ class EventDataset:
                 )
             check_md5(archive, md5, f"remove it and run `steadyspike fetch {self.name}`")
             sources[name] = {"md5": md5, **asdict(file_sum(archive))}
-        path.unlink(missing_ok=True)  # it is written last, and vouches for the other files
+        path.unlink(missing_ok=True)  # written last: while it is missing, so is the data set
         with temporary_folder(folder / ".converted") as temporary:
             facts = self.convert(folder, temporary)
-            for name in files:
+            for name in FILES:
                 replace_durably(temporary / name, folder / name)
         counts = {split: len(self.open_split(folder, split)) for split in SPLITS}
-        sums = {name: file_sum(folder / name) for name in files}
+        sums = {name: file_sum(folder / name) for name in FILES}
         own = {"name": self.name, "steps": self.steps, "counts": counts, "sources": sources}
         write_manifest(path, manifest_of_files(sums, **own, **facts))
         return path
@@ -198,24 +198,23 @@ class EventDataset:
         return mapped
 
     def _checked(self, root: Path, whole: bool) -> dict[str, Any]:
-        """The manifest, files checked by their sums, or frames by size alone unless ``whole``."""
+        """Checks the files and returns their manifest; frames by size only, unless ``whole``."""
         get = f"get it with `steadyspike fetch {self.name}`"
         manifest_path = self._path(root)
         manifest = read_manifest(manifest_path, get)
-        for part in (FRAMES, LABELS):
-            for path in (root / self.name / part.format(split) for split in SPLITS):
-                entry = manifest["files"].get(path.name)
-                if entry is None or manifest.get("steps") != self.steps:
-                    raise UserError(
-                        f"{manifest_path}: altered; expected {path.name} with steps {self.steps};"
-                        f" {self._again}"
-                    )
-                if not path.is_file():
-                    raise UserError(f"{path}: missing; {get}")
-                expected = FileSum(entry["sha256"], entry["size"])
-                hashed = whole or part == LABELS
-                actual = file_sum(path) if hashed else FileSum(expected.sha256, path.stat().st_size)
-                check_sum(path, actual, expected, self._again)
+        for path in (root / self.name / name for name in FILES):
+            entry = manifest["files"].get(path.name)
+            if entry is None or manifest.get("steps") != self.steps:
+                raise UserError(
+                    f"{manifest_path}: altered; expected {path.name} with steps {self.steps};"
+                    f" {self._again}"
+                )
+            if not path.is_file():
+                raise UserError(f"{path}: missing; {get}")
+            expected = FileSum(entry["sha256"], entry["size"])
+            hashed = whole or path.name.endswith(LABELS.format(""))
+            actual = file_sum(path) if hashed else FileSum(expected.sha256, path.stat().st_size)
+            check_sum(path, actual, expected, self._again)
         return manifest
 
     def _path(self, root: Path) -> Path:
