@@ -12,7 +12,7 @@ import torch
 from steadyspike.train.accuracy import Presentation, evaluate
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
-from steadyspike.train.distributed import Ranks, joined
+from steadyspike.train.distributed import Ranks, process_group
 from steadyspike.train.trainer import Trainer
 from tiny import batches, tiny_dataset, tiny_experiment
 
@@ -57,7 +57,7 @@ def trajectory(chosen: Experiment, ranks: Ranks) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    with joined("cpu") as ranks:
+    with process_group("cpu") as ranks:
         for name in CONFIGURATIONS:
             if name == "resnet19" and ranks.world > 2:
                 continue  # as another width would: two say it

@@ -23,6 +23,7 @@ from steadyspike.data.dataset import Split
 from steadyspike.data.fashion_mnist import CLASSES, FILES, MEAN, STD, write_idx
 from steadyspike.data.manifest import file_sum, manifest_of_files, write_manifest
 from steadyspike.errors import UserError
+from steadyspike.train.checkpoint import newest_checkpoint
 from steadyspike.train.config import Experiment
 from steadyspike.train.params import merge, read_yaml
 from steadyspike.train.trainer import Trainer
@@ -95,6 +96,12 @@ def train_epoch(trainer: Trainer) -> None:
     for _ in trainer.run_epoch():
         pass
     trainer.finish_epoch()
+
+
+def saved_state(checkpoint: Path, experiment: Experiment) -> dict[str, Any] | None:
+    """The state in the newest whole checkpoint, if there is one."""
+    found = newest_checkpoint(checkpoint, experiment)
+    return None if found is None else found[1]
 
 
 def write_data(root: Path, train: int = 60, test: int = 30) -> None:

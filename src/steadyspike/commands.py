@@ -55,14 +55,14 @@ def train(options: argparse.Namespace) -> int | None:
     deadline = None if options.stop_after is None else time.monotonic() + options.stop_after
     _prepare()
     from steadyspike.train.config import load_experiment
-    from steadyspike.train.distributed import joined
+    from steadyspike.train.distributed import process_group
     from steadyspike.train.run import CHECKPOINT, train_run
     from steadyspike.train.signals import Stopped
 
     experiment = load_experiment(options.params, options.experiment)
     folder = options.runs / experiment.name
     try:
-        with joined(experiment.device) as ranks:
+        with process_group(experiment.device) as ranks:
             dataset = _load(experiment)
             train_run(experiment, dataset, folder, ranks, deadline, options.checkpoint_every)
     except Stopped as stopped:

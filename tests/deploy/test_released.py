@@ -203,7 +203,7 @@ BAD = {
     "integers": (with_net(**{"classifier.0.bias": torch.arange(3)}), r"classifier.0.bias \("),
     "a sparse tensor": (
         with_net(**{"classifier.0.weight": torch.eye(3, 5).to_sparse()}),
-        r"cannot be read \(it names torch\._utils\._rebuild_sparse_tensor\)",
+        r"classifier.0.weight \(expected a dense floating-point tensor\)$",
     ),
     "two mistakes": (
         with_net(**{"classifier.0.bias": None, "head.bias": torch.ones(3)}),

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from steadyspike.errors import UserError
 from steadyspike.train.checkpoint import (
     FORMAT,
-    both,
-    load_checkpoint,
     parse_checkpoint,
+    previous,
     save_checkpoint,
 )
 from steadyspike.train.trainer import Trainer
-from tiny import tiny_dataset, tiny_experiment, train_epoch
+from tiny import saved_state, tiny_dataset, tiny_experiment, train_epoch
 from trap import Trap
 
 STATE: dict[str, Any] = {
@@ -54,13 +53,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_gives_back_what_was_saved(path: Path) -> None:
-    loaded = load_checkpoint(path, tiny_experiment())
+    loaded = saved_state(path, tiny_experiment())
     assert same(loaded, STATE)
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert load_checkpoint(tmp_path / "checkpoint.pt", tiny_experiment()) is None
+    assert saved_state(tmp_path / "checkpoint.pt", tiny_experiment()) is None
 
 
 @pytest.mark.parametrize(
@@ -80,13 +79,13 @@ def test_that_of_another_experiment_is_refused_by_the_differing_keys(
 ) -> None:
     before = path.read_bytes()
     with pytest.raises(UserError, match=rf"checkpoint\.pt: .*: {told}; remove the file"):
-        load_checkpoint(path, tiny_experiment(**changes))
+        saved_state(path, tiny_experiment(**changes))
     assert path.read_bytes() == before
 
 
 def test_device_and_chunk_may_change(path: Path) -> None:
     changed = tiny_experiment(**{"device": "cuda", "training.chunk": 1})
-    assert same(load_checkpoint(path, changed), STATE)
+    assert same(saved_state(path, changed), STATE)
 
 
 def test_every_truncation_is_noticed(path: Path) -> None:
@@ -94,7 +93,7 @@ def test_every_truncation_is_noticed(path: Path) -> None:
     for size in {0, 1, 31, 32, 33, len(raw) - 1, *range(0, len(raw), 97)}:
         path.write_bytes(raw[:size])
         with pytest.raises(UserError, match=r"checkpoint\.pt: truncated or altered"):
-            load_checkpoint(path, tiny_experiment())
+            saved_state(path, tiny_experiment())
 
 
 def test_every_flipped_bit_is_noticed(path: Path) -> None:
@@ -105,18 +104,18 @@ def test_every_flipped_bit_is_noticed(path: Path) -> None:
         altered[place] ^= 1 << place % 8
         path.write_bytes(altered)
         with pytest.raises(UserError, match=r"checkpoint\.pt: truncated or altered"):
-            load_checkpoint(path, tiny_experiment())
+            saved_state(path, tiny_experiment())
 
 
 def test_the_newest_two_are_kept(path: Path) -> None:
-    newest, before = both(path)
+    newest, before = path, previous(path)
     first = newest.read_bytes()
     save_checkpoint(path, tiny_experiment(), {"number": 2})
     assert before.read_bytes() == first
     save_checkpoint(path, tiny_experiment(), {"number": 3})
     assert sorted(path.parent.iterdir()) == sorted([newest, before])
-    assert load_checkpoint(path, tiny_experiment()) == {"number": 3}
-    assert load_checkpoint(before, tiny_experiment()) == {"number": 2}
+    assert saved_state(path, tiny_experiment()) == {"number": 3}
+    assert saved_state(before, tiny_experiment()) == {"number": 2}
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "half", "flipped"])
@@ -130,18 +129,18 @@ def test_a_damaged_one_gives_way_to_the_one_before(
         path.unlink()
     else:
         path.write_bytes({"empty": b"", "half": raw[: len(raw) // 2], "flipped": raw}[damage])
-    assert same(load_checkpoint(path, tiny_experiment()), STATE)
+    assert same(saved_state(path, tiny_experiment()), STATE)
     told = capsys.readouterr().err
-    assert told == "" if damage == "gone" else "going on from" in told
-    both(path)[1].write_bytes(b"")
+    assert told == "" if damage == "gone" else "resuming from" in told
+    previous(path).write_bytes(b"")
     if damage != "gone":
         with pytest.raises(UserError, match="truncated or altered"):
-            load_checkpoint(path, tiny_experiment())
+            saved_state(path, tiny_experiment())
 
 
 def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
-        load_checkpoint(tmp_path, tiny_experiment())
+        saved_state(tmp_path, tiny_experiment())
 
 
 def test_nothing_in_it_is_run(tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_nothing_in_it_is_run(tmp_path: Path) -> None:
     made, path = tmp_path / "made", tmp_path / "checkpoint.pt"
     save_checkpoint(path, tiny_experiment(), {"trap": Trap(made)})
     with pytest.raises(UserError, match=r"checkpoint\.pt: "):
-        load_checkpoint(path, tiny_experiment())
+        saved_state(path, tiny_experiment())
     assert not made.exists()
 
 
@@ -166,7 +165,7 @@ def summed(raw: bytes) -> bytes:
 
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda raw: b"PK\x03\x04" + raw))
 def test_bytes_with_their_sum_are_no_checkpoint(raw: bytes) -> None:
-    with pytest.raises(UserError, match=r"^c\.pt: no checkpoint of this version"):
+    with pytest.raises(UserError, match=r"^c\.pt: not a checkpoint of this version"):
         parse_checkpoint(summed(raw), Path("c.pt"), tiny_experiment())
 
 
@@ -184,7 +183,7 @@ def test_a_trainers_state_survives_the_file(tmp_path: Path) -> None:
     train_epoch(trainer)
     next(iter(trainer.run_epoch()))
     save_checkpoint(tmp_path / "c", experiment, trainer.state())
-    loaded = load_checkpoint(tmp_path / "c", experiment)
+    loaded = saved_state(tmp_path / "c", experiment)
     assert loaded is not None
     again = Trainer(experiment, dataset)
     again.load_state(loaded)

@@ -10,8 +10,7 @@ from torch import Tensor
 from steadyspike.errors import UserError
 from steadyspike.train.digest import state_digest
 from steadyspike.train.distributed import Ranks
-from steadyspike.train.graph import WARM_UP, Replayed
-from steadyspike.train.network import check_recordable
+from steadyspike.train.graph import WARM_UP, Replayed, check_recordable
 from steadyspike.train.trainer import Trainer
 from tiny import finish, tiny_dataset, tiny_experiment
 
@@ -29,7 +28,7 @@ class Again:
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         self.recorded += 1
-        assert not self.trainer.watch.looking
+        assert not self.trainer.silence.watching
         model = self.trainer.model
         parameters = list(model.parameters())
         before, random = deepcopy(model.state_dict()), torch.get_rng_state()
@@ -63,7 +62,9 @@ def test_the_same_bits_replayed(chunk: int) -> None:
         plain = finish(Trainer(experiment, dataset))
         trainer = Trainer(experiment, dataset)
         recorder = Again(trainer)
-        trainer.replayed = Replayed(trainer._present, list(trainer.model.parameters()), recorder)
+        trainer.replayed = Replayed(
+            trainer._forward_backward, list(trainer.model.parameters()), recorder
+        )
         finish(trainer)
         assert (recorder.warmed, recorder.recorded) == (WARM_UP, 1)
         assert recorder.replayed >= 4
@@ -75,10 +76,10 @@ def test_what_cannot_be_recorded() -> None:
     gesture = tiny_experiment(**{"model.head": "gesture", "model.head_widths": [6, 5]})
     model = Trainer(gesture, tiny_dataset()).model
     with pytest.raises(UserError, match=r"training\.cuda_graph: expected false .* draws a seed"):
-        check_recordable(gesture, model, Ranks())
+        check_recordable("tiny", model, Ranks())
     plain = tiny_experiment()
     with pytest.raises(UserError, match=r"training\.cuda_graph: .* several processes"):
-        check_recordable(plain, Trainer(plain, tiny_dataset()).model, Ranks(0, 2))
+        check_recordable("tiny", Trainer(plain, tiny_dataset()).model, Ranks(0, 2))
     with pytest.raises(ValueError, match="expected false where device is 'cpu'"):
         tiny_experiment(**{"training.cuda_graph": True})
 

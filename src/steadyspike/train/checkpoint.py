@@ -1,8 +1,7 @@
-"""Everything that an exact resume needs, in a file that is whole or absent; the newest two."""
+"""Checkpoints of an unfinished run: the newest and the one before it, each whole or absent."""
 
 import hashlib
 import io
-import json
 import reprlib
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,26 @@ from steadyspike.console import notify
 from steadyspike.errors import UserError
 from steadyspike.files import atomic_path
 from steadyspike.train.config import Experiment
-from steadyspike.train.plain_checkpoint import check_checkpoint
 
-FORMAT = 2
-#: Bytes of the SHA-256 at the file's end; torch's own format does not notice a flipped bit.
-SUM = 32
-
-
-class Damaged(UserError):
-    """It is no whole checkpoint."""
+FORMAT = 3
+#: Bytes of the SHA-256 at the end of the file; torch's own format does not notice a flipped bit.
+CHECKSUM = 32
+REMEDY = "remove the file to start from the beginning"
 
 
-def both(path: Path) -> tuple[Path, Path]:
-    """Where the newest checkpoint lies, and where the one before it."""
-    return path, path.with_name(f"{path.stem}-before{path.suffix}")
+class DamagedCheckpoint(UserError):
+    """The file is truncated or altered."""
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the newest one lies."""
+    return path.with_name(f"{path.stem}-before{path.suffix}")
 
 
 def save_checkpoint(path: Path, experiment: Experiment, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors and plain values) as the checkpoint of ``experiment``.
+    """Write ``state`` (tensors and plain values) as the newest checkpoint of ``experiment``.
 
-    The one before it is kept beside it. At every moment one of the two is there and whole.
+    A process killed at any moment leaves a whole checkpoint, under one of the two names.
     """
     content = io.BytesIO()
     torch.save(
@@ -45,26 +44,24 @@ def save_checkpoint(path: Path, experiment: Experiment, state: dict[str, Any]) -
         content,
     )
     raw = content.getvalue()
-    try:
-        with atomic_path(path) as whole:
-            whole.write_bytes(raw + hashlib.sha256(raw).digest())
-            if path.exists():
-                path.replace(both(path)[1])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(raw + hashlib.sha256(raw).digest())
+        if path.exists():
+            path.replace(previous(path))
 
 
 def newest_checkpoint(path: Path, experiment: Experiment) -> tuple[bytes, dict[str, Any]] | None:
-    """The newest whole checkpoint of ``experiment``, as bytes and as `parse_checkpoint` gives it.
+    """The newest whole checkpoint of ``experiment``: the file's bytes and the saved state.
 
-    A damaged one is told on standard error, and the one before it serves. None where there is none.
+    Where the newest file is damaged, the one before it is used, with a note on standard error.
+    None if there is no checkpoint.
 
     Raises:
-        UserError: all that are there are damaged, or one belongs to another experiment; they are
-            left as they are.
+        UserError: every checkpoint is damaged, or one belongs to another experiment; the files
+            are left as they are.
     """
     damaged = None
-    for place in both(path):
+    for place in (path, previous(path)):
         try:
             raw = place.read_bytes()
             state = parse_checkpoint(raw, place, experiment)
@@ -72,68 +69,44 @@ def newest_checkpoint(path: Path, experiment: Experiment) -> tuple[bytes, dict[s
             continue
         except OSError as error:
             raise UserError(f"{place}: cannot be read: {error.strerror}") from error
-        except Damaged as error:
+        except DamagedCheckpoint as error:
             damaged = damaged or error
         else:
             if damaged is not None:
-                notify(f"steadyspike: {damaged}; going on from {place}")
+                notify(f"steadyspike: {damaged}; resuming from {place}")
             return raw, state
     if damaged is not None:
         raise damaged
     return None
 
 
-def load_checkpoint(path: Path, experiment: Experiment) -> dict[str, Any] | None:
-    """The state to resume ``experiment`` from, or None; raises as `newest_checkpoint`."""
-    found = newest_checkpoint(path, experiment)
-    return None if found is None else found[1]
-
-
 def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str, Any]:
-    """The state to resume ``experiment`` from, on the CPU; ``path`` is where the bytes were found.
+    """The state saved in a checkpoint's bytes, on the CPU; ``path`` is for messages.
 
     Raises:
-        Damaged: they are not whole.
-        UserError: they belong to another experiment or version.
+        DamagedCheckpoint: the checksum does not match.
+        UserError: another experiment or another version of steadyspike wrote it.
     """
-    begin_anew = "remove the file to begin anew"
-    if hashlib.sha256(raw[:-SUM]).digest() != raw[-SUM:]:
-        raise Damaged(f"{path}: truncated or altered, no whole checkpoint; {begin_anew}")
+    if hashlib.sha256(raw[:-CHECKSUM]).digest() != raw[-CHECKSUM:]:
+        raise DamagedCheckpoint(f"{path}: truncated or altered checkpoint; {REMEDY}")
     try:
-        file = io.BytesIO(raw[:-SUM])
-        check_checkpoint(file)  # torch would believe any size it tells
-        file.seek(0)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # it holds more than tensors and plain values, or is no zip file at all
+        content = torch.load(io.BytesIO(raw[:-CHECKSUM]), map_location="cpu", weights_only=True)
+    except Exception:  # an unknown format fails anywhere in zipfile, pickle or torch
         content = None
     keys = {"format": int, "experiment": dict, "fingerprint": str, "state": dict}
     if (
         not isinstance(content, dict)
         or not all(isinstance(content.get(key), kind) for key, kind in keys.items())
         or content["format"] != FORMAT
-        or not _decisive(content["experiment"])
     ):
-        raise UserError(f"{path}: no checkpoint of this version of steadyspike; {begin_anew}")
+        raise UserError(f"{path}: not a checkpoint of this version of steadyspike; {REMEDY}")
     if content["fingerprint"] != experiment.fingerprint():
-        theirs, ours = content["experiment"], experiment.decisive()
-        differing = sorted(
-            key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)
+        saved, own = content["experiment"], experiment.decisive()
+        differing = ", ".join(
+            f"{key} is {own.get(key)!r} and was {reprlib.repr(saved.get(key))}"
+            for key in sorted(saved.keys() | own.keys(), key=str)
+            if saved.get(key) != own.get(key)
         )
-        told = ", ".join(
-            f"{key} is {ours.get(key)!r} and was {reprlib.repr(theirs.get(key))}"
-            for key in differing
-        )
-        raise UserError(f"{path}: belongs to another experiment: {told}; {begin_anew}")
+        raise UserError(f"{path}: belongs to another experiment: {differing}; {REMEDY}")
     state: dict[str, Any] = content["state"]
     return state
-
-
-def _decisive(saved: dict[Any, Any]) -> bool:
-    """Whether it is a few names with JSON's values, as `Experiment.decisive` gives them."""
-    try:
-        json.dumps(saved)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return len(saved) < 100 and all(
-        isinstance(key, str) and key.isprintable() and len(key) < 100 for key in saved
-    )

@@ -1,4 +1,4 @@
-"""Fingerprints of weights: equal exactly when every bit is."""
+"""SHA-256 of tensors: equal exactly if every bit is."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def tensor_sha256(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's type, shape and bytes, wherever it lies."""
+    """SHA-256 of a tensor's type, shape and values, whatever its device and layout."""
     tensor = tensor.detach().cpu().contiguous()
     content = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     content.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -1,4 +1,4 @@
-"""The processes that train one experiment together, started by torchrun, each with its rows."""
+"""Several processes that train one experiment together, started by torchrun."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -13,30 +13,31 @@ from torch import Tensor, nn
 from steadyspike.errors import UserError
 from steadyspike.snn.shard import Shard
 
-#: How long a process waits for its fellows, at the start and in every exchange: longer than the
-#: slowest test split takes one of them more than another.
-PATIENCE = timedelta(minutes=5)
+#: Limit of every exchange and of the start. Longer than one process may need more than another to
+#: evaluate its part of the test split.
+TIMEOUT = timedelta(minutes=5)
 
 
-def all_gather(mine: Tensor) -> Tensor:
-    """The tensors of all processes, which have the shape of ``mine``: (ranks, ...)."""
-    mine = mine.contiguous()
-    everyone = mine.new_empty((dist.get_world_size(), *mine.shape))
-    dist.all_gather(list(everyone.unbind()), mine)
-    return everyone
-
-
-class Abandoned(UserError):
-    """Another process of this run is gone; torchrun starts all again from the checkpoint."""
+class PeerLost(UserError):
+    """Another process of this run has ended; torchrun restarts all from the checkpoint."""
 
     exit_status = 1
 
 
+def all_gather(own: Tensor) -> Tensor:
+    """The tensors of all processes, all of one shape: (...) to (ranks, ...)."""
+    own = own.contiguous()
+    gathered = own.new_empty((dist.get_world_size(), *own.shape))
+    dist.all_gather(list(gathered.unbind()), own)
+    return gathered
+
+
 @dataclass(frozen=True)
 class Ranks:
-    """Which of ``world`` processes this is. Every method is one exchange: all must call it alike.
+    """This process's rank among ``world`` processes.
 
-    Sums are the same bits on every process, whatever the machines.
+    Methods that communicate must be called by all processes in the same order. Sums are the same
+    bits in every process.
     """
 
     rank: int = 0
@@ -48,7 +49,7 @@ class Ranks:
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes files and talks to the user: one of them does."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     def shard(self, total: int) -> Shard | None:
@@ -56,67 +57,58 @@ class Ranks:
         return None if self.alone else Shard.of(total, self.rank, self.world, all_gather)
 
     def sum(self, tensor: Tensor) -> None:
-        """Adds up everybody's tensor, in place."""
+        """Sum over all processes, in place."""
         if not self.alone:
             dist.all_reduce(tensor)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Adds up the gradients of everybody's rows, in place: one exchange for all of them."""
+        """Sum the gradients over all processes, in place, with one exchange for all of them."""
         if self.alone:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
-        together = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(together)
-        parts = together.split([gradient.numel() for gradient in gradients])
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def most(self, number: int) -> int:
-        """The greatest of everybody's numbers. On the processor: no GPU is waited for."""
-        if self.alone:
-            return number
-        told = torch.tensor(number, dtype=torch.int64)
-        dist.all_reduce(told, dist.ReduceOp.MAX)
-        return int(told)
+    def max(self, number: int) -> int:
+        """The maximum over all processes, exchanged between processors: no GPU is waited for."""
+        return max(self.gather(number))
 
-    def everybodys(self, number: int) -> list[int]:
-        """Everybody's number, in the order of the ranks."""
+    def gather(self, number: int) -> list[int]:
+        """The numbers of all processes, by rank."""
         if self.alone:
             return [number]
-        return [int(each) for each in all_gather(torch.tensor(number, dtype=torch.int64))]
+        return all_gather(torch.tensor(number, dtype=torch.int64)).tolist()
 
     def broadcast(self, tensor: Tensor, source: int) -> None:
-        """Everybody's tensor becomes that of rank ``source``, in place."""
+        """Overwrite the tensor with that of rank ``source``."""
         if not self.alone:
             dist.broadcast(tensor, source)
 
     def broadcast_bytes(self, raw: bytes, source: int) -> bytes:
-        """The bytes of rank ``source``, to everybody."""
+        """The bytes of rank ``source``."""
         if self.alone:
             return raw
-        size = torch.tensor(len(raw), dtype=torch.int64)
-        dist.broadcast(size, source)
-        if self.rank == source:
-            content = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-        else:
-            content = torch.empty(int(size), dtype=torch.uint8)
-        dist.broadcast(content, source)
-        return content.numpy().tobytes()
+        content = [raw]
+        dist.broadcast_object_list(content, source, device=torch.device("cpu"))
+        return content[0]
 
 
 ALONE = Ranks()
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Ranks]:
-    """The processes that torchrun started, joined for the body; without torchrun, this one alone.
+def process_group(device: str) -> Iterator[Ranks]:
+    """Joins the processes that torchrun started; without torchrun this process is alone.
 
-    Exchanges go by gloo between processors and by NCCL between GPUs; each process of a machine
-    takes a GPU of its own.
+    Processors exchange by gloo, GPUs by NCCL; each process of a machine has a GPU of its own.
 
     Raises:
-        UserError: fewer GPUs here than processes, or not everybody came in time; names the address.
-        Abandoned: another process ended before the body did.
+        UserError: this machine has fewer GPUs than processes, or some processes did not come in
+            time; names the address.
+        PeerLost: another process ended before the body did.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -124,47 +116,44 @@ def joined(device: str) -> Iterator[Ranks]:
         return
     backend = "gloo"
     if device == "cuda":
-        take_gpu(int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        select_gpu(int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         backend = "cpu:gloo,cuda:nccl"
     try:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group(backend, timeout=TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{address}: expected {world} processes to meet there within "
-            f"{PATIENCE.seconds} s: {_first_line(error)}"
+            f"{address}: expected {world} processes to meet there within {TIMEOUT.seconds} s: "
+            f"{reason}"
         ) from error
     try:
         yield Ranks(dist.get_rank(), world)
     except RuntimeError as error:
-        if not _lost_connection(error):
+        if not _is_lost_connection(error):
             raise
-        raise Abandoned(
-            f"rank {dist.get_rank()} of {world}: another process of this run is gone; "
-            "the run goes on from its checkpoint when all have started again"
+        raise PeerLost(
+            f"rank {dist.get_rank()} of {world}: another process of this run has ended; the run "
+            "resumes from its checkpoint once all have started again"
         ) from error
     finally:
         dist.destroy_process_group()
 
 
-def take_gpu(place: int, processes: int) -> None:
-    """This process's GPU becomes torch's current one; UserError where there are too few."""
+def select_gpu(index: int, processes: int) -> None:
+    """Make GPU ``index`` torch's current device; UserError with fewer GPUs than processes."""
     if not torch.cuda.is_available():
-        return  # told by who asks for the device
+        return  # `check_device` reports it
     if torch.cuda.device_count() < processes:
         raise UserError(
             f"--nproc-per-node: expected at most {torch.cuda.device_count()}, the GPUs of this "
             f"machine, got {processes}"
         )
-    torch.cuda.set_device(place)
+    torch.cuda.set_device(index)
 
 
-def _lost_connection(error: RuntimeError) -> bool:
-    said = str(error).lower()
+def _is_lost_connection(error: RuntimeError) -> bool:
+    message = str(error).lower()
     return isinstance(error, dist.DistError) or any(
-        word in said for word in ("gloo", "nccl", "connection", "process group")
+        word in message for word in ("gloo", "nccl", "connection", "process group")
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
-"""A batch's presentation recorded once as a CUDA graph, then replayed by a single launch.
+"""A batch's forward and backward passes as a CUDA graph, recorded once and replayed.
 
-At small batches a GPU finishes a kernel sooner than the processor can launch the next. A graph
-launches all of a presentation's at once: the same kernels in the same order, so the same bits.
+For small batches a GPU finishes a kernel sooner than the processor can launch the next one. A
+graph launches all of them at once: the same kernels in the same order, so the same bits.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,31 +10,46 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-#: A presentation of a clip (T, N, C, H, W) with labels (N,): leaves gradients, gives scores.
-Present = Callable[[Tensor, Tensor], Tensor]
-#: Presentations before the recording: they compile kernels and make what lasts from batch to batch.
+from steadyspike.errors import UserError
+from steadyspike.models.blocks import StepDropout
+from steadyspike.train.distributed import Ranks
+
+#: A clip (T, N, C, H, W) and labels (N,) to scores; leaves gradients in the parameters.
+ForwardBackward = Callable[[Tensor, Tensor], Tensor]
+#: Eager runs before the recording: they compile kernels and allocate what lasts between batches.
 WARM_UP = 3
 
 
+def check_recordable(name: str, model: nn.Module, ranks: Ranks) -> None:
+    """UserError if a batch of experiment ``name`` cannot be recorded as a CUDA graph."""
+    key = f"{name}: training.cuda_graph"
+    if not ranks.alone:
+        raise UserError(f"{key}: expected false with several processes, which exchange sums")
+    if any(isinstance(m, StepDropout) and m.probability > 0 for m in model.modules()):
+        raise UserError(
+            f"{key}: expected false for a network whose head draws a seed for each batch"
+        )
+
+
 class Recorder(Protocol):
-    """What records the work of a device."""
+    """Records the work of a device."""
 
     def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
-        """Do ``work`` as it will be recorded, without recording it."""
+        """Run ``work`` in the way it will be recorded."""
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Records ``work`` without doing it: what does it, and where its result then lies."""
+        """Record ``work``; returns a function that replays it, and its result tensor."""
 
 
 class CudaRecorder:
     """Records on a CUDA device."""
 
     def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
-        aside = torch.cuda.Stream()  # a recording is made on such a stream too
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        side = torch.cuda.Stream()  # a recording is made on a side stream too
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
             result = work()
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(side)
         return result
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
@@ -45,41 +60,43 @@ class CudaRecorder:
 
 
 class Replayed:
-    """``present``, replayed for clips like the first one; others it does itself.
+    """Replays the recorded graph if the clip has the recorded shape, else runs eagerly.
 
-    Whatever depends on the processor at each presentation would be frozen by the recording:
-    ``present`` must not draw seeds there, nor exchange anything with other processes.
+    A recording freezes whatever the processor decides: ``forward_backward`` must not draw seeds
+    or communicate with other processes.
 
     Args:
-        present: must begin with gradients of None, and end with one for each of ``parameters``.
+        forward_backward: must start from gradients of None and leave one for each parameter.
         parameters: whose gradients are to be found after a call.
-        recorder: of the device on which all of this happens.
+        recorder: for the device of the tensors.
     """
 
     def __init__(
-        self, present: Present, parameters: Sequence[nn.Parameter], recorder: Recorder
+        self,
+        forward_backward: ForwardBackward,
+        parameters: Sequence[nn.Parameter],
+        recorder: Recorder,
     ) -> None:
-        self.present, self.parameters, self.recorder = present, list(parameters), recorder
+        self.forward_backward = forward_backward
+        self.parameters, self.recorder = list(parameters), recorder
         self.warm = 0
-        self.like: tuple[object, ...] | None = (
-            None  # what the clips of the recording have in common
-        )
+        self.recorded_shape: tuple[object, ...] | None = None
         self.replay: Callable[[], None] | None = None
 
     def __call__(self, clip: Tensor, labels: Tensor) -> Tensor:
-        """As ``present``; the scores are overwritten by the next call."""
-        like = (clip.shape, clip.stride(), clip.dtype, labels.shape)
-        if self.like is None:
-            self.like = like
-        if like != self.like:  # an epoch's last batch
-            return self.present(clip, labels)
+        """The scores of ``forward_backward``; the next call overwrites them."""
+        shape = (clip.shape, clip.stride(), clip.dtype, labels.shape)
+        if self.recorded_shape is None:
+            self.recorded_shape = shape
+        if shape != self.recorded_shape:  # the last batch of an epoch
+            return self.forward_backward(clip, labels)
         if self.warm < WARM_UP:
             self.warm += 1
-            return self.recorder.warm_up(lambda: self.present(clip, labels))
+            return self.recorder.warm_up(lambda: self.forward_backward(clip, labels))
         if self.replay is None:
             self._record(clip, labels)
         assert self.replay is not None
-        self.frames.copy_(_frames(clip))
+        self.frames.copy_(_stored_frames(clip))
         self.labels.copy_(labels)
         self.replay()
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
@@ -87,13 +104,15 @@ class Replayed:
         return self.scores
 
     def _record(self, clip: Tensor, labels: Tensor) -> None:
-        # Its own memory, from which every replay reads.
-        self.frames, self.labels = _frames(clip).clone(), labels.clone()
-        own = self.frames.expand(clip.shape)
-        self.replay, self.scores = self.recorder.record(lambda: self.present(own, self.labels))
+        # Every replay reads its inputs from this memory.
+        self.frames, self.labels = _stored_frames(clip).clone(), labels.clone()
+        inputs = self.frames.expand(clip.shape)
+        self.replay, self.scores = self.recorder.record(
+            lambda: self.forward_backward(inputs, self.labels)
+        )
         self.gradients = [parameter.grad for parameter in self.parameters]
 
 
-def _frames(clip: Tensor) -> Tensor:
-    """What of a clip is in memory: one step where all show the same."""
+def _stored_frames(clip: Tensor) -> Tensor:
+    """The part of a clip that is in memory: one step where all steps are the same frames."""
     return clip[:1] if clip.stride(0) == 0 else clip

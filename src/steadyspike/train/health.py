@@ -1,78 +1,72 @@
-"""Layers that have gone wrong: silent ones, and ones whose running variance explodes."""
-
-from collections.abc import Iterable
+"""Detects layers that have gone wrong: silent neurons, exploding running variances."""
 
 import torch
 from torch import Tensor, nn
 
 from steadyspike.snn.neuron import LIF
 
-#: Currents are sums of spikes times weights, of a variance about 1; a running variance over this
-#: is a network whose weights have grown a thousandfold.
+#: Currents have a variance of about 1 at first; a running variance over this comes from weights
+#: that have grown a thousandfold.
 MOST_VARIANCE = 1e6
 
 
 class SilenceWatch:
-    """Which spiking layers have fired in this epoch.
+    """Which spiking layers have fired in the current epoch.
 
-    Nothing waits for the device: whether a layer has fired is learned when its answer is there.
-    Once all have, which takes a batch or two, nobody looks any more and it costs nothing.
+    The result is copied from the device without waiting and read after a later batch. Once every
+    layer has fired, usually after a batch or two, watching stops and costs nothing.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.layers = {name: m for name, m in model.named_modules() if isinstance(m, LIF)}
         device = next(model.parameters()).device
         self.fired = torch.zeros(len(self.layers), dtype=torch.bool, device=device)
-        self._told = torch.zeros(len(self.layers), dtype=torch.bool)  # what the processor knows
-        self._arrived: torch.cuda.Event | None = None
+        self._copy = torch.zeros(len(self.layers), dtype=torch.bool)  # of `fired`, on the host
+        self._copied: torch.cuda.Event | None = None
         if device.type == "cuda":
-            self._told, self._arrived = self._told.pin_memory(), torch.cuda.Event()
-            self._arrived.record()
-        self.looking = False
+            self._copy, self._copied = self._copy.pin_memory(), torch.cuda.Event()
+            self._copied.record()
+        self.watching = False
 
-    def begin(self, fired: Tensor | None = None) -> None:
-        """A new epoch, or the rest of one in which these layers have ``fired`` (L,) already."""
+    def begin_epoch(self, fired: Tensor | None = None) -> None:
+        """Watch all layers; ``fired`` (L,) are those known from the part before a resume."""
         self.fired.zero_()
         if fired is not None:
             self.fired.copy_(fired)
-        self._told.zero_()
-        self._look(True)
+        self._copy.zero_()
+        self._watch(True)
 
     def after_batch(self) -> None:
-        """Stop looking as soon as every layer is known to have fired."""
-        if not self.looking or not (self._arrived is None or self._arrived.query()):
+        """Stop watching as soon as every layer is known to have fired."""
+        if not self.watching or not (self._copied is None or self._copied.query()):
             return
-        if bool(self._told.all()):  # what was asked for after an earlier batch
-            self._look(False)
+        if bool(self._copy.all()):  # as requested after an earlier batch
+            self._watch(False)
             return
-        self._told.copy_(self.fired, non_blocking=True)
-        if self._arrived is not None:
-            self._arrived.record()
+        self._copy.copy_(self.fired, non_blocking=True)
+        if self._copied is not None:
+            self._copied.record()
 
-    def silent(self, fired: Tensor | None = None) -> list[str]:
-        """The layers that have not; waits for the device. ``fired``: as all processes saw it."""
-        told = (self.fired if fired is None else fired).tolist()
+    def silent_layers(self) -> list[str]:
+        """The layers that have not fired in this epoch; waits for the device."""
         return [
-            name for name, layer_fired in zip(self.layers, told, strict=True) if not layer_fired
+            name for name, fired in zip(self.layers, self.fired.tolist(), strict=True) if not fired
         ]
 
-    def _look(self, looking: bool) -> None:
-        self.looking = looking
+    def _watch(self, watching: bool) -> None:
+        self.watching = watching
         for flag, layer in zip(self.fired, self.layers.values(), strict=True):
-            layer.fired = flag if looking else None
+            layer.fired = flag if watching else None
 
 
-def exploding(model: nn.Module) -> list[str]:
+def exploding_layers(model: nn.Module) -> list[str]:
     """The norms with a running variance over `MOST_VARIANCE` in some channel; waits once."""
-    largest = {name: variance.max() for name, variance in _running_variances(model)}
+    largest = {
+        name: module.running_var.max()
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "running_var", None), Tensor)
+    }
     if not largest:
         return []
     over = (torch.stack(list(largest.values())) > MOST_VARIANCE).tolist()
-    return [name for name, is_over in zip(largest, over, strict=True) if is_over]
-
-
-def _running_variances(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    for name, module in model.named_modules():
-        variance = getattr(module, "running_var", None)
-        if isinstance(variance, Tensor):
-            yield name, variance
+    return [name for name, exploded in zip(largest, over, strict=True) if exploded]

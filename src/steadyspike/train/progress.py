@@ -1,4 +1,4 @@
-"""What a person watching sees: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress on standard error: a bar on a terminal, else a plain line every half minute."""
 
 import sys
 import time
@@ -11,12 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from steadyspike.console import ignore_closed_stderr, notify
 from steadyspike.train.history import EpochRow
 
-REFRESH_SECONDS = 0.25  # of the bar; the numbers wait for the device
+REFRESH_SECONDS = 0.25  # between updates of the bar, each of which waits for the device
 LINE_SECONDS = 30.0  # between plain lines within an epoch
 
 
 class TrainingDisplay:
-    """Shows loss, accuracy, images per second and time left, on standard error; or if quiet not."""
+    """Shows loss, accuracy, images per second and time left, unless ``quiet``.
+
+    ``done`` are the batches finished before a resume.
+    """
 
     def __init__(
         self, title: str, epochs: int, batches: int, done: int, *, quiet: bool = False
@@ -59,13 +62,13 @@ class TrainingDisplay:
             self.progress.stop()
 
     def advance(self, images: int) -> bool:
-        """Count a batch; whether it is time to `show` new numbers."""
+        """Count a batch of ``images``; True if it is time to `show` new numbers."""
         self.images += images
         self.done += 1
         return not self.quiet and time.monotonic() - self.last >= self.interval
 
     def show(self, epoch: int, loss: float, accuracy: float) -> None:
-        """Loss and accuracy in percent of epoch ``epoch`` (from 1) so far."""
+        """Show the loss and accuracy (percent) of epoch ``epoch`` (from 1) so far."""
         self.last = time.monotonic()
         seconds = self.last - self.began
         rate = self.images / seconds
@@ -82,7 +85,7 @@ class TrainingDisplay:
             self._line(f"{self.title}  {numbers}  {_clock(left)} left")
 
     def finish_epoch(self, row: EpochRow) -> None:
-        """A lasting line for a finished epoch."""
+        """A permanent line for a finished epoch."""
         rate = self.images / (time.monotonic() - self.began)
         self._line(
             f"{self.title}  epoch {row.epoch}/{self.epochs}  loss {row.train_loss:.3f}  "

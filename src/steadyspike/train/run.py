@@ -1,7 +1,8 @@
-"""A run folder: what training leaves in ``runs/<experiment>/``."""
+"""Trains an experiment with each of its seeds, and writes ``runs/<experiment>/``."""
 
 import json
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,30 @@ from torch import Tensor
 from steadyspike import __version__
 from steadyspike.data import Dataset
 from steadyspike.data.collate import check
+from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
-from steadyspike.train.checkpoint import both
+from steadyspike.train.checkpoint import (
+    REMEDY,
+    newest_checkpoint,
+    parse_checkpoint,
+    previous,
+    save_checkpoint,
+)
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
 from steadyspike.train.distributed import ALONE, Ranks
 from steadyspike.train.history import history_csv
-from steadyspike.train.loop import CHECKPOINT_SECONDS, train
 from steadyspike.train.network import check_device
+from steadyspike.train.progress import TrainingDisplay
+from steadyspike.train.signals import Stopped, stop_request
 from steadyspike.train.trainer import Trainer
 
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_SECONDS = 300.0  # between checkpoints within an epoch
 
 
 def run_folders(experiment: Experiment, folder: Path) -> list[tuple[Experiment, Path]]:
-    """Each seed's run and where its outputs lie: the first in ``folder``, others in ``seeds``."""
+    """Each seed's run and its folder: the first in ``folder``, others in ``seeds`` below it."""
     first, *others = experiment.runs
     return [(first, folder), *((run, folder / "seeds" / str(run.seed)) for run in others)]
 
@@ -39,13 +49,11 @@ def train_run(
     deadline: float | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Train ``experiment`` with each of its seeds; finishes what an interrupted run left.
-
-    Of several processes the first alone writes. At the ``deadline`` it ends as on SIGTERM.
-    ``checkpoint_every`` is in seconds; `train` takes both.
+    """Train ``experiment`` with each of its seeds, or finish what an interrupted run left.
 
     ``model.safetensors``, ``best.safetensors``, ``history.csv`` and ``digests.json`` are the same
-    bytes in every run. ``environment.json`` and ``timing.json`` are not, and lie beside them.
+    bytes in every run; ``environment.json`` and ``timing.json`` are not, and no DVC output. Only
+    the first of several processes writes. Arguments and errors are those of `train`.
     """
     check(
         dataset,
@@ -59,17 +67,15 @@ def train_run(
         folder / (CHECKPOINT if place == 0 else f"seed-{run.seed}-{CHECKPOINT}")
         for place, (run, _) in enumerate(runs)
     ]
-    if ranks.writes:
-        write_atomically(folder / "environment.json", _json(environment(experiment, ranks)))
     trained = [
         train(run, dataset, checkpoint, ranks, deadline, checkpoint_every)
         for (run, _), checkpoint in zip(runs, checkpoints, strict=True)
     ]
     if not ranks.writes:
         return
-    timing, data = {}, dataset.sha256()
+    timing = {}
     for (run, run_folder), (trainer, seconds) in zip(runs, trained, strict=True):
-        for name, content in outputs(run, trainer, data).items():
+        for name, content in outputs(run, trainer).items():
             write_atomically(run_folder / name, content)
         images = len(dataset.train) * run.training.epochs
         timing[str(run.seed)] = {
@@ -78,28 +84,116 @@ def train_run(
         }
     write_atomically(folder / "seeds" / "seeds.json", _json(experiment.seeds))
     write_atomically(folder / "timing.json", _json(timing))
-    # Only now is the run finished: until here a resume would have found everything it needs.
+    # A process killed before this point can still resume.
     for checkpoint in checkpoints:
-        for place in reversed(both(checkpoint)):  # the newest last
-            place.unlink(missing_ok=True)
+        previous(checkpoint).unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
 
 
-def outputs(run: Experiment, trainer: Trainer, data: str) -> dict[str, bytes | str]:
-    """The files of a finished run, the same bytes every time; ``data`` is the data set's hash."""
-    provenance = {"code": trainer.code, "data": data, "environment": trainer.environment}
+def train(
+    experiment: Experiment,
+    dataset: Dataset,
+    checkpoint: Path,
+    ranks: Ranks = ALONE,
+    deadline: float | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+) -> tuple[Trainer, float]:
+    """Train one seed to the end, from the checkpoint if there is one; also gives the seconds.
+
+    A checkpoint is written after every epoch, within an epoch every ``checkpoint_every`` seconds,
+    and on Ctrl-C, SIGTERM, SIGHUP or at the ``deadline`` (on the clock of `time.monotonic`).
+
+    Raises:
+        Stopped: a signal or the deadline ended the run; its checkpoint is written.
+        Diverged: a loss was not finite; the last good checkpoint is kept.
+        UserError: the checkpoint is damaged or belongs to another experiment.
+    """
+    trainer = Trainer(experiment, dataset, ranks)
+    _resume(trainer, checkpoint)
+    if ranks.writes:  # now, so that a folder that cannot be written is known before training
+        write_atomically(
+            checkpoint.with_name("environment.json"), _json(environment(experiment, ranks))
+        )
+
+    def save() -> None:
+        if ranks.writes:
+            save_checkpoint(checkpoint, experiment, trainer.state())
+
+    began = last_saved = time.monotonic()
+    display = TrainingDisplay(
+        experiment.name,
+        experiment.training.epochs,
+        trainer.batches,
+        trainer.batches_done,
+        quiet=not ranks.writes,
+    )
+    with display, stop_request(deadline) as request:
+
+        def stop_during_evaluation() -> None:
+            # Several processes evaluate different batches, so they cannot agree where to stop.
+            if ranks.alone and request.exit_status is not None:
+                save()
+                raise Stopped(request.exit_status)
+
+        while not trainer.finished:
+            for images in trainer.run_epoch():
+                if display.advance(images):
+                    display.show(trainer.epoch + 1, *trainer.running_metrics())
+                overdue = time.monotonic() - last_saved > checkpoint_every
+                # 0: continue; 1: save; more: save and exit with this status. The maximum makes
+                # all processes do the same after the same batch.
+                action = ranks.max(request.exit_status or int(overdue))
+                if action:
+                    trainer.synchronize()
+                    trainer.running_metrics()  # raises before a diverged state is saved
+                    save()
+                    last_saved = time.monotonic()
+                if action > 1:
+                    raise Stopped(action)
+            display.finish_epoch(trainer.finish_epoch(stop_during_evaluation))
+            save()
+            last_saved = time.monotonic()
+        # A signal after the last batch: stop before the next seed's run, which would not see it.
+        status = ranks.max(0 if request.signal is None else 128 + request.signal)
+        if status:
+            raise Stopped(status)
+    return trainer, time.monotonic() - began
+
+
+def _resume(trainer: Trainer, checkpoint: Path) -> None:
+    """Load the checkpoint that is furthest ahead among those the processes find, if any."""
+    experiment, ranks = trainer.experiment, trainer.ranks
+    raw, state = newest_checkpoint(checkpoint, experiment) or (b"", None)
+    done = -1 if state is None else state["epoch"] * trainer.batches + state["batch"]
+    # Any process may have it: torchrun numbers the machines anew when it restarts them.
+    all_done = ranks.gather(done)
+    if max(all_done) < 0:
+        return
+    if not ranks.alone:
+        raw = ranks.broadcast_bytes(raw, all_done.index(max(all_done)))
+        state = parse_checkpoint(raw, checkpoint, experiment)
+    assert state is not None
+    try:
+        trainer.load_state(state)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{checkpoint}: written by another version of steadyspike; {REMEDY}"
+        ) from error
+
+
+def outputs(run: Experiment, trainer: Trainer) -> dict[str, bytes | str]:
+    """The files of a finished run that are the same bytes every time."""
     last = {name: tensor.detach().cpu() for name, tensor in trainer.model.state_dict().items()}
+    digests = {
+        "fingerprint": run.fingerprint(),
+        "weights_sha256": weights_sha256(last),
+        "batches": trainer.digests,
+    }
     return {
         "model.safetensors": weights_file(last),
         "best.safetensors": weights_file(trainer.best),
         "history.csv": history_csv(trainer.rows),
-        "digests.json": _json(
-            {
-                "fingerprint": run.fingerprint(),
-                "provenance": provenance,
-                "weights_sha256": weights_sha256(last),
-                "batches": trainer.digests,
-            }
-        ),
+        "digests.json": _json(digests),
     }
 
 
@@ -109,7 +203,7 @@ def weights_file(state: dict[str, Tensor]) -> bytes:
 
 
 def environment(experiment: Experiment, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """What ran: versions, device, threads. Differs from machine to machine."""
+    """Versions, device and threads of this machine."""
     cuda = experiment.device == "cuda"
     return {
         "steadyspike": __version__,

@@ -1,4 +1,4 @@
-"""A stop on request waits for the end of a batch, so that a checkpoint can be written."""
+"""Stops training on a signal or deadline at the end of a batch, with a checkpoint."""
 
 import signal
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: Ctrl-C, what queues send, and a terminal that is closed.
+#: Ctrl-C, the signal of job queues, and a closed terminal.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -19,10 +19,10 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Whether a signal or the clock has asked for an end.
+    """Whether a signal or the deadline has asked training to stop.
 
     Args:
-        deadline: on `time.monotonic`'s clock, or None; reached, it counts as SIGTERM.
+        deadline: on the clock of `time.monotonic`, or None; it counts as SIGTERM.
     """
 
     def __init__(self, deadline: float | None = None) -> None:
@@ -31,7 +31,7 @@ class StopRequest:
 
     @property
     def exit_status(self) -> int | None:
-        """128 and the signal's number, or None."""
+        """128 + the signal's number, or None."""
         if self.signal is not None:
             return 128 + self.signal
         late = self.deadline is not None and time.monotonic() >= self.deadline
@@ -40,19 +40,19 @@ class StopRequest:
 
 @contextmanager
 def stop_request(deadline: float | None = None) -> Iterator[StopRequest]:
-    """Within the body `SIGNALS` only note the wish; a second SIGINT interrupts at once."""
+    """Within the body `SIGNALS` are only recorded; a second SIGINT interrupts at once."""
     request = StopRequest(deadline)
 
-    def note(number: int, _: FrameType | None) -> None:
+    def record(number: int, _: FrameType | None) -> None:
         if request.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = number
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     if before[signal.SIGHUP] == signal.SIG_IGN:
-        del before[signal.SIGHUP]  # by `nohup`, so that training outlives its terminal
+        del before[signal.SIGHUP]  # nohup: training outlives its terminal
     for number in before:
-        signal.signal(number, note)
+        signal.signal(number, record)
     try:
         yield request
     finally:
