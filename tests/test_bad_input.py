@@ -164,7 +164,7 @@ MISTAKES = {
     "truncated checkpoint": Mistake(
         lambda root: [cut(path, 1000)(root) for path in (CHECKPOINT, PREVIOUS)],
         TRAIN,
-        r"runs/tiny/checkpoint\.pt: truncated or altered, .*remove the file",
+        r"runs/tiny/checkpoint\.pt: truncated or altered checkpoint; remove the file",
         stopped=True,
     ),
     # weights
