@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steadyspike.errors import UserError
-from steadyspike.evaluate.metrics import Memory
+from steadyspike.evaluate.metrics import Memory, Metrics
 from steadyspike.report.paper import Cell, cells, dataset_name, nearest_cell, own_cells
 from steadyspike.report.runs import Pipeline, Run, read_pipeline
+
+#: Where metrics.json has the accuracies by other ways to infer (Appendix E).
+INFERENCE = {"fixed_threshold": "fixed", "batch_of_one": "batch_1"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,22 @@ class Row:
     def comparable(self) -> bool:
         """Whether run and cell are of one data set, network and method."""
         return self.run is not None and self.cell is not None and self.cell.fits(self.run.settings)
+
+    @property
+    def metrics(self) -> Metrics | None:
+        return self.run.metrics if self.run else None
+
+    def accuracies(self, key: str) -> list[float]:
+        """The "last" or "best" accuracy of each seed, in percent; none if not measured."""
+        if self.metrics is None:
+            return []
+        seeds = self.metrics.seeds or {"": self.metrics.accuracy}
+        return [getattr(accuracy, key) for accuracy in seeds.values()]
+
+    @property
+    def inference(self) -> str:
+        """The key in `Metrics.inference` of a cell of another way to infer; empty for others."""
+        return INFERENCE.get(self.cell.metric, "") if self.cell else ""
 
     @property
     def quoted(self) -> bool:
@@ -131,10 +150,9 @@ class Results:
                 return bool(self.memory(cell))
             case "membranes":
                 return run.layers is not None
-            case "fixed_threshold":
-                return run.metrics is not None and run.metrics.inference.fixed is not None
-            case "batch_of_one":
-                return run.metrics is not None and run.metrics.inference.batch_1 is not None
+            case "fixed_threshold" | "batch_of_one":
+                found = run.metrics and getattr(run.metrics.inference, INFERENCE[cell.metric])
+                return found is not None
             case _:
                 return run.metrics is not None
 
