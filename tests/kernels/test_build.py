@@ -38,6 +38,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("count", [2])
+@pytest.mark.slow
 def test_two_at_once(count: int, tmp_path: Path) -> None:
     started = [run(XDG_CACHE_HOME=str(tmp_path)) for _ in range(count)]
     assert [ended(process) for process in started] == [("steadyspike.kernels.cpu", "")] * count
@@ -48,6 +49,7 @@ def test_two_at_once(count: int, tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in made] == stamps
 
 
+@pytest.mark.slow
 def test_no_place_to_keep_it(tmp_path: Path) -> None:
     """A home that cannot be written: a temporary folder serves."""
     (tmp_path / "file").touch()
@@ -91,6 +93,7 @@ def test_clang_runs_on_one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 @pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.slow
 def test_no_compiler(broken: bool, tmp_path: Path) -> None:
     if broken:
         compiler = tmp_path / "cc"
