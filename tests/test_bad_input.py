@@ -227,6 +227,7 @@ def outcomes(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.slow
 def test_a_mistake_is_told_and_costs_nothing(name: str, outcomes: dict[str, Outcome]) -> None:
     mistake, outcome = MISTAKES[name], outcomes[name]
     refused(outcome.result, mistake.told, status=mistake.status)
@@ -273,6 +274,7 @@ def small_disk(stopped: Path, tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(tmp_path / "runs")], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_nothing(small_disk: Path) -> None:
     runs = small_disk / "runs"
     before = (small_disk / CHECKPOINT).read_bytes()
@@ -295,6 +297,7 @@ def test_a_full_disk_costs_nothing(small_disk: Path) -> None:
         assert (runs / "tiny" / name).read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_costs_nothing(stopped: Path, tmp_path: Path) -> None:
     """As a full disk, where none can be mounted: no file may grow as large as a checkpoint."""
     shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
@@ -313,6 +316,7 @@ def test_a_limit_on_the_size_of_files_costs_nothing(stopped: Path, tmp_path: Pat
     assert not list((tmp_path / "runs" / "tiny").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     shutil.copytree(trained(), tmp_path, dirs_exist_ok=True)
     locked = tmp_path / "locked"

@@ -90,6 +90,7 @@ def train(root: Path, *before: str, program: str = TRAIN, **more: str) -> dict[s
     return {name: (root / "runs" / "wide" / name).read_bytes() for name in OUTPUTS}
 
 
+@pytest.mark.slow
 def test_the_same_bytes_in_any_place_environment_and_number_of_cores(tmp_path: Path) -> None:
     core = str(min(os.sched_getaffinity(0)))
     one_core = ("taskset", "-c", core) if shutil.which("taskset") else ()

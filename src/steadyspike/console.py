@@ -1,4 +1,4 @@
-"""Standard error, whose reader may leave at any time: a closed terminal, a killed `tee`."""
+"""Messages on standard error, which may be closed: a closed terminal, a killed `tee`."""
 
 import os
 import sys
@@ -8,17 +8,17 @@ from pathlib import Path
 
 
 def notify(message: str) -> None:
-    """A line on standard error, if somebody reads it."""
+    """Print a line on standard error; ignored if it is closed."""
     with ignore_closed_stderr():
         print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def ignore_closed_stderr() -> Iterator[None]:
-    """Within the body, a standard error that nobody reads any more is no error."""
+    """Within the body, errors of a closed standard error are ignored."""
     try:
         yield
     except OSError:
-        # What is still buffered must go somewhere too, or Python ends with a status of its own.
+        # Buffered text would fail again at exit, and change the exit status.
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stderr.fileno())

@@ -1,8 +1,8 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for mistakes of the user."""
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one line that names the file, the key and what was expected.
+    """A user's mistake; the message is one line that names file, key and expectation.
 
     The command line prints the message on standard error and exits with ``exit_status``.
     """

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: a temporary name beside the file, fsync, rename."""
+"""Writes files whole or not at all: a temporary file beside the target, fsync, rename."""
 
 import errno
 import os
@@ -10,20 +10,20 @@ from steadyspike.errors import UserError
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, a library's own included, says that the disk or the quota is full."""
+    """Whether an error, also one of a library, reports a full disk or quota."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return os.strerror(errno.ENOSPC) in str(error)  # safetensors raises its own class
 
 
 def replace_durably(temporary: Path, path: Path) -> None:
-    """Renames a finished file over ``path``, its bytes and its name both on the disk afterwards."""
+    """Rename a finished file to ``path``; contents and name are on the disk afterwards."""
     with temporary.open("rb") as finished:
         os.fsync(finished.fileno())
     temporary.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # a rename lives in the folder, which has a cache of its own
+        os.fsync(folder)  # the rename is an entry of the folder
     finally:
         os.close(folder)
 
@@ -32,12 +32,12 @@ def replace_durably(temporary: Path, path: Path) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` to write to; at the end it becomes ``path``.
 
-    A body that raises leaves ``path`` as it was and no temporary. The temporary's name is fixed,
-    so what a killed process left behind is replaced by the next write; hence one writer a file.
-    The folder is made where it is missing.
+    If the body raises, ``path`` is unchanged and the temporary removed. The temporary's name is
+    fixed, so the next write replaces what a killed process left; a file may have one writer only.
+    A missing folder is created.
 
-    Raises UserError where the disk is full or the place cannot be written. ``torch.save`` hides
-    the reason of a failed write: serialize to bytes and use `write_atomically` instead.
+    Raises UserError if the disk is full or the place cannot be written. ``torch.save`` hides the
+    reason of a failed write: serialize to bytes instead.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -59,9 +59,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def read_at_most(path: Path, limit: int) -> bytes:
-    """A whole file of at most ``limit`` bytes.
+    """The contents of a file of at most ``limit`` bytes.
 
-    Raises UserError for a larger one, of which no more is read; OSError as ``open`` does.
+    Raises UserError for a larger one, without reading the rest; OSError as ``open`` does.
     """
     with path.open("rb") as file:
         content = file.read(limit + 1)
@@ -71,7 +71,7 @@ def read_at_most(path: Path, limit: int) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Writes a whole file, text as UTF-8 with its line ends as they are; errors as `atomic_path`"""
+    """Write a file by `atomic_path`; text as UTF-8 with its line ends unchanged."""
     raw = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(raw)

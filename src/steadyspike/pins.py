@@ -1,7 +1,7 @@
-"""What must be decided before torch loads, so that a CPU gives the same bits everywhere.
+"""Pins threads and instruction set before torch is imported: the same bits on every CPU.
 
 Vector width and thread count change the order in which floats are added. Pinned to AVX2 and two
-threads, every x86-64 machine with AVX2 adds in the same order. Nothing here imports torch.
+threads, every x86-64 machine with AVX2 adds in the same order. This module imports no torch.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ from steadyspike.console import notify
 CPU_PINS = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
-    # MKL's AVX2 mode still differs between vendors; this one does not.
+    # MKL's AVX2 mode differs between processor vendors; this mode does not.
     "MKL_CBWR": "COMPATIBLE",
     "OMP_NUM_THREADS": "2",
     "MKL_NUM_THREADS": "2",
-    # A machine with one core must still split the work in two.
+    # Two threads on a machine with one core too: they decide how work is split.
     "OMP_DYNAMIC": "FALSE",
     "MKL_DYNAMIC": "FALSE",
 }
@@ -32,28 +32,28 @@ def pin_cpu() -> None:
         raise RuntimeError("the CPU must be pinned before torch is imported")
     os.environ.update(CPU_PINS)
     if sys.platform == "linux" and platform.machine() == "x86_64" and not has_avx2():
-        del os.environ["ATEN_CPU_CAPABILITY"]  # torch takes its word, and would crash
+        del os.environ["ATEN_CPU_CAPABILITY"]  # torch does not check it, and would crash
         notify(
-            "steadyspike: note: this processor has no AVX2: training is slower and rounds "
-            "otherwise than the committed results"
+            "steadyspike: note: this processor has no AVX2: training is slower, and its rounding "
+            "differs from the committed results"
         )
-    # Either of these, set in a user's shell, would take a thread away again.
+    # Set in a user's shell, either of these would limit the threads to fewer.
     for variable in ("OMP_THREAD_LIMIT", "OMP_MAX_ACTIVE_LEVELS"):
         os.environ.pop(variable, None)
-    # A thread that waits for the other sleeps after some microseconds: left to spin for as long as
-    # it likes, it made training twenty times slower where another process wanted the core.
+    # A waiting thread sleeps after some microseconds. Spinning without limit made training twenty
+    # times slower while another process used the core.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # cuBLAS reads this when it starts; without it a deterministic GPU run is refused.
+    # cuBLAS reads this at its start; torch refuses deterministic matrix products without it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def has_avx2(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether the system says so; only Linux on x86-64 does."""
+    """Whether the processor has AVX2; False on anything but Linux on x86-64."""
     return "avx2" in first_core(cpuinfo).get("flags", "").split()
 
 
 def first_core(cpuinfo: Path = CPUINFO) -> dict[str, str]:
-    """What the system says of it, by its own words."""
+    """The first core's entries in /proc/cpuinfo; empty where there is no such file."""
     try:
         first = cpuinfo.read_text().split("\n\n")[0]
     except OSError:
@@ -63,10 +63,10 @@ def first_core(cpuinfo: Path = CPUINFO) -> dict[str, str]:
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to keep large freed blocks: every batch asks for the same ones again.
+    """Make glibc keep large freed blocks, since every batch needs the same ones again.
 
-    Otherwise each activation is fresh memory from the kernel, zeroed page by page: about a tenth
-    of a training step. Results do not depend on it; elsewhere than on glibc it does nothing.
+    Otherwise the kernel maps and zeroes new pages for each activation, about a tenth of a training
+    step. Does not affect results; does nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -64,6 +64,7 @@ def alone() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.slow
 def test_the_trajectory_of_one(name: str, several: Any, alone: dict[str, Any]) -> None:
     world, folder = several
     if not (folder / f"{name}.pt").exists():
@@ -85,6 +86,7 @@ def test_the_trajectory_of_one(name: str, several: Any, alone: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.slow
 def test_all_hold_the_same_bits(name: str, several: Any) -> None:
     world, folder = several
     digests = {path.read_text() for path in folder.glob(f"{name}.digest.*")}

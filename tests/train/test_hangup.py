@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from tiny import command, contents, environment, make_project, start, trained
 
 TIMES = {"environment.json", "timing.json"}
@@ -30,6 +32,7 @@ def close_the_terminal(root: Path, *through: str) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_stops_training_with_a_checkpoint(tmp_path: Path) -> None:
     make_project(tmp_path)
     assert close_the_terminal(tmp_path) == 128 + signal.SIGHUP
@@ -40,6 +43,7 @@ def test_a_closed_terminal_stops_training_with_a_checkpoint(tmp_path: Path) -> N
     assert outcome(tmp_path) == outcome(trained())
 
 
+@pytest.mark.slow
 def test_whoever_ignores_that_goes_on(tmp_path: Path) -> None:
     """As `nohup` does, which would also lead the output to a file."""
     make_project(tmp_path)
@@ -47,6 +51,7 @@ def test_whoever_ignores_that_goes_on(tmp_path: Path) -> None:
     assert outcome(tmp_path) == outcome(trained())
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_any_more(tmp_path: Path) -> None:
     make_project(tmp_path)
     with start(tmp_path, "train", "tiny") as process:

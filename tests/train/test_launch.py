@@ -47,6 +47,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_mid_epoch(undisturbed: Path, tmp_path: Path) -> None:
     """Everybody starts again from the last checkpoint, and ends with the same bytes."""
     make_project(tmp_path)
@@ -64,6 +65,7 @@ def test_a_worker_killed_in_mid_epoch(undisturbed: Path, tmp_path: Path) -> None
         assert theirs.read_bytes() == ours.read_bytes(), name
 
 
+@pytest.mark.slow
 def test_two_train_what_one_does(undisturbed: Path, tmp_path: Path) -> None:
     """In single precision to rounding; one wrote, and nothing is left over."""
     make_project(tmp_path)
@@ -80,6 +82,7 @@ def test_two_train_what_one_does(undisturbed: Path, tmp_path: Path) -> None:
         assert a == pytest.approx(b, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_machine_that_never_comes(tmp_path: Path) -> None:
     make_project(tmp_path)
     endpoint = f"localhost:{free_port()}"
@@ -97,6 +100,7 @@ def test_a_machine_that_never_comes(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_first_machine_that_nobody_knows(tmp_path: Path) -> None:
     endpoint = "steadyspike.invalid:29400"
     conf = "--rdzv-conf=join_timeout=1,read_timeout=1"
