@@ -34,14 +34,6 @@ COLOURS: dict[str, tuple[str, str]] = {  # name: (on a light screen, on a dark o
 DARK_SCREEN = "@media screen and (prefers-color-scheme: dark)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-#: Names of `model.norm` in tables and figures.
-NORM_LABELS = {
-    "per_step": "per-step BN",
-    "osr": "OSR",
-    "linear": "linear transform",
-    "batch": "BN",
-}
-
 
 def colour(name: str) -> str:
     """The light-screen colour of this name, as `#rrggbb`."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steadyspike.evaluate.metrics import Metrics
-from steadyspike.plotting import NORM_LABELS
+from steadyspike.report.methods import NORM_LABELS
 from steadyspike.report.results import Row
 from steadyspike.report.table import NOT_MEASURED, NOT_REPORTED, NOT_RUN, QUOTED, Column, Value
 from steadyspike.train.config import Experiment

@@ -3,10 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from steadyspike.plotting import NORM_LABELS
 from steadyspike.train.config import ModelOptions
 
 Norm = Literal["osr", "per_step", "linear", "batch"]
+
+#: Names of `model.norm` in tables and figures.
+NORM_LABELS: dict[Norm, str] = {
+    "per_step": "per-step BN",
+    "osr": "OSR",
+    "linear": "linear transform",
+    "batch": "BN",
+}
 
 
 @dataclass(frozen=True)

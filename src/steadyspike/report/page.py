@@ -36,7 +36,9 @@ def page(results: Results, sections: Sequence[Section]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["unbroken"] = _unbroken
-    environment.globals.update(is_figure=lambda part: isinstance(part, Figure), lines=_lines)
+    environment.globals.update(
+        is_figure=lambda part: isinstance(part, Figure), lines=_lines, columns=_columns
+    )
     return environment.get_template("page.html.j2").render(
         paper=paper()["paper"],
         whole_paper=results.of_paper,
@@ -82,24 +84,31 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return facts
 
 
+def _columns(table: Table) -> list[Column]:
+    """Those that the page shows: groups are headings, and a source stands beside the method."""
+    return [column for column in table.columns if column.key not in (*table.groups, "source")]
+
+
 def _lines(table: Table) -> list[dict[str, Any]]:
-    """The table's rows for the template: a heading where the grouping changes, cells with class."""
-    keys = [column.key for column in table.columns]
+    """The table's rows for the template: a heading where the group changes, and the cells."""
     lines = []
     heading = ""
     for row in table.rows:
-        values = dict(zip(keys, row, strict=True))
+        values = {column.key: value for column, value in zip(table.columns, row, strict=True)}
         here = ", ".join(str(values[key]) for key in table.groups)
         cells = [
-            {"text": column.text(value), "class": _class(column, value), "code": column.code}
-            for column, value in zip(table.columns, row, strict=True)
-            if column.key not in table.groups
+            {
+                "text": column.text(values[column.key]),
+                "class": _class(column, values[column.key]),
+                "code": column.code,
+            }
+            for column in _columns(table)
         ]
         lines.append(
             {
                 "heading": here if here != heading else "",
                 "method": str(values.get("method", "")),
-                "quoted": bool(values.get("source")),
+                "source": str(values.get("source", "")),
                 "cells": cells,
             }
         )
