@@ -194,7 +194,7 @@ def resumes_from_before(project: Project) -> None:
         line
         for line in err.splitlines()
         if line.startswith(f"steadyspike: {folder}/checkpoint.pt: ")
-        and line.endswith(f"; going on from {folder}/{BEFORE}")
+        and line.endswith(f"; resuming from {folder}/{BEFORE}")
     ]
     if status or len(lines) != 1:
         raise Failure(f"with a damaged checkpoint training ended with {status}: {err}")
