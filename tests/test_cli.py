@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 import steadyspike
-from steadyspike import cli, commands
+from steadyspike import commands
 from steadyspike.cli import main, parser
 from steadyspike.errors import UserError
-from steadyspike.models import MODELS
 from tiny import command, python
 
 
@@ -84,10 +83,6 @@ def test_every_argument_of_every_subcommand_is_explained() -> None:
     for name, subcommand in subcommands().items():
         for action in subcommand._actions:
             assert action.help, f"{name}: {action.dest}"
-
-
-def test_the_networks_that_can_be_imported_are_those_that_can_be_built() -> None:
-    assert set(cli.NETWORKS) == set(MODELS)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("50m", 3000), ("1h30m", 5400), ("0s", 0)])

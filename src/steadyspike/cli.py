@@ -13,7 +13,6 @@ from steadyspike.bench.options import add_arguments
 from steadyspike.console import notify
 from steadyspike.errors import UserError
 
-NETWORKS = ("vggsnn", "resnet19", "sew_resnet34", "nf_resnet34")
 # Arguments that several subcommands take: option, metavar, default, summary.
 PARAMS = ("--params", "FILE", "params.yaml", "the file that defines the experiments")
 RUNS = ("--runs", "DIR", "runs", "the folder of the results, with one folder for each experiment")
@@ -141,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
     released.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="the file that its training wrote"
     )
-    released.add_argument("--model", required=True, choices=NETWORKS, help="its network")
+    released.add_argument("--model", required=True, metavar="NAME", help="as in params.yaml")
     released.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help="the safetensors file to write"
     )

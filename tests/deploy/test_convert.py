@@ -88,3 +88,8 @@ def test_the_command_ends_in_one_line(
     assert told.count("\n") == 1
     assert "bad.pth" in told
     assert "features.1.bn.gamma" in told
+
+
+def test_an_unknown_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--model: expected one of vggsnn.*got 'vgg'"):
+        import_released(tmp_path / "missing.pth", "vgg", tmp_path / "out.safetensors")

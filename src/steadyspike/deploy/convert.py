@@ -28,9 +28,11 @@ def import_released(checkpoint: Path, name: str, out: Path) -> nn.Module:
     Channels, classes, the head and the image size are inferred from the shapes in the checkpoint.
 
     Raises:
-        UserError: the file cannot be read, or a key is missing, unknown or of another shape;
-            nothing is written.
+        UserError: no such network, or the file cannot be read, or a key is missing, unknown or of
+            another shape; nothing is written.
     """
+    if name not in _FIRST_AND_LAST:
+        raise UserError(f"--model: expected one of {', '.join(_FIRST_AND_LAST)}, got {name!r}")
     net = read_released(checkpoint)
     options = _options(checkpoint, name, net)
     # First without allocating anything: inferred sizes may exceed what the file holds.

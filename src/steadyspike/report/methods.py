@@ -1,14 +1,12 @@
 """The methods that the paper compares: their names, and how their lines look in figures."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from steadyspike.models.blocks import NormName
 from steadyspike.train.config import ModelOptions
 
-Norm = Literal["osr", "per_step", "linear", "batch"]
-
 #: Names of `model.norm` in tables and figures.
-NORM_LABELS: dict[Norm, str] = {
+NORM_LABELS: dict[NormName, str] = {
     "per_step": "per-step BN",
     "osr": "OSR",
     "linear": "linear transform",
@@ -22,7 +20,7 @@ class Method:
 
     key: str
     label: str
-    norm: Norm
+    norm: NormName
     stabilize_threshold: bool
     online: bool
     colour: str = "olive"
