@@ -108,6 +108,7 @@ def test_a_first_machine_that_nobody_knows(tmp_path: Path) -> None:
     refused(command(tmp_path, "launch", *options, "train", "tiny"), endpoint, status=1)
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_as_ever(tmp_path: Path) -> None:
     make_project(tmp_path)
     result = command(tmp_path, "launch", "--nproc-per-node=1", "train", "nosuch")
