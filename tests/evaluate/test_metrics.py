@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from steadyspike import records
 from steadyspike.errors import UserError
 from steadyspike.evaluate import metrics
 from tiny import change_json, environment, one_line
@@ -168,5 +169,5 @@ def test_missing_too_large_or_a_folder(tmp_path: Path, read: Callable[[Path], ob
     refused(read, tmp_path / "none", "not found")
     refused(read, tmp_path, "cannot be read: Is a directory")
     path = tmp_path / "large"
-    path.write_bytes(b" " * (metrics.LARGEST + 1))
+    path.write_bytes(b" " * (records.LARGEST + 1))
     refused(read, path, "too large")

@@ -5,8 +5,6 @@ of each layer, ``memory.csv`` the training memory of a pipeline; ``digests.json`
 writes, ties weights to the parameters they were trained with. Nothing here imports torch.
 """
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -17,17 +15,14 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from steadyspike.errors import UserError
-from steadyspike.files import read_at_most, write_atomically
+from steadyspike.files import write_atomically
+from steadyspike.records import read_record, read_rows
 
 if TYPE_CHECKING:  # it imports torch
     from steadyspike.train.config import Experiment
-
-LARGEST = 1 << 22  # bytes of one file; the largest real ones have some hundred thousand
 
 
 def printable(text: str) -> str:
@@ -192,10 +187,6 @@ class Digests(Record):
     weights_sha256: Sha256
 
 
-R = TypeVar("R", bound=Record)
-Row = TypeVar("Row", bound=BaseModel)
-
-
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """Write ``metrics.json``, without the keys that are None."""
     content = json.dumps(metrics.model_dump(exclude_none=True), indent=2)
@@ -227,56 +218,3 @@ def read_layers(path: Path) -> Layers:
 def read_memory(path: Path) -> list[Memory]:
     """Read ``memory.csv``; errors as in `read_rows`."""
     return read_rows(path, Memory)
-
-
-def read_record(path: Path, kind: type[R], remedy: str | None = None) -> R:
-    """A JSON file as a record.
-
-    Raises:
-        UserError: the file is missing or damaged; ``remedy`` is appended to the message.
-    """
-    try:
-        return kind.model_validate_json(_content(path))
-    except ValidationError as error:
-        problem = f"{path}: {_first(error)}"
-    except UserError as error:
-        problem = str(error)
-    raise UserError(f"{problem}: {remedy}" if remedy else problem)
-
-
-def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a CSV file, at least one, whose header has the fields of ``kind``.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    try:
-        reader = csv.DictReader(io.StringIO(_content(path).decode(), newline=""))
-        missing = sorted(kind.model_fields.keys() - set(reader.fieldnames or ()))
-        if missing:
-            raise UserError(f"{path}: {missing[0]}: expected a column of this name")
-        rows = [kind.model_validate(cells) for cells in reader]
-    except ValidationError as error:
-        raise UserError(f"{path}: line {reader.line_num}, {_first(error)}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a CSV file: {error}") from None
-    if not rows:
-        raise UserError(f"{path}: expected at least one row below the header")
-    return rows
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return read_at_most(path, LARGEST)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing wrong, in one line that starts with its key."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    what = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-    return " ".join(": ".join(filter(None, (where, what))).split())

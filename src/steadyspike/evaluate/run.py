@@ -18,12 +18,12 @@ from steadyspike.evaluate.metrics import (
     Loss,
     Metrics,
     Operations,
-    read_record,
     write_layers,
     write_metrics,
 )
 from steadyspike.evaluate.operations import OperationCounter
 from steadyspike.evaluate.weights import load_weights
+from steadyspike.records import read_record
 from steadyspike.snn.neuron import LIF
 from steadyspike.train.accuracy import Presentation, Score, evaluate
 from steadyspike.train.config import Experiment

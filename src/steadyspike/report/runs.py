@@ -14,8 +14,8 @@ from steadyspike.evaluate.metrics import (
     read_layers,
     read_memory,
     read_metrics,
-    read_record,
 )
+from steadyspike.records import read_record
 from steadyspike.report.methods import Method, method_of
 from steadyspike.report.paper import architecture_name
 from steadyspike.train.config import Experiment, load_experiments

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from steadyspike.errors import UserError
+from steadyspike.records import read_rows
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 #: Names of layers, separated by spaces in the file.
@@ -62,25 +62,7 @@ def read_history(path: Path, remedy: str) -> list[EpochRow]:
         UserError: the file is missing (the message ends with ``remedy``) or malformed (it names
             line and column).
     """
-    try:
-        reader = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise UserError(f"{path}: {missing[0]}: expected a column of this name")
-        rows = []
-        for cells in reader:
-            rows.append(EpochRow.model_validate(cells))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found: {remedy}") from None
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        column = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{path}: line {reader.line_num}, {column}: {problem['msg']}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    if not rows:
-        raise UserError(f"{path}: expected at least one row below the header")
-    return rows
+    return read_rows(path, EpochRow, remedy)
 
 
 def best_row(rows: Sequence[EpochRow]) -> EpochRow:
