@@ -10,6 +10,9 @@ from pathlib import Path
 from types import BuiltinFunctionType
 from typing import Any, ClassVar
 
+import numpy as np
+from PIL import Image
+
 AEDAT2 = (
     b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
     b"# Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event\r\n"
@@ -121,3 +124,13 @@ def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> 
 def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(zip_of(members))
+
+
+def photograph(seed: int, mode: str = "RGB", form: str = "JPEG") -> bytes:
+    """An image file of about 260 by 240 pixels, of smooth random colours."""
+    random = np.random.default_rng(seed)
+    small = random.integers(0, 256, (6, 5 + seed % 4, 3), dtype=np.uint8)
+    image = Image.fromarray(small).resize((260 + 7 * seed, 240 + 3 * seed)).convert(mode)
+    out = io.BytesIO()
+    image.save(out, form)
+    return out.getvalue()

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import shutil
@@ -11,8 +12,10 @@ from PIL import Image
 
 from steadyspike import data
 from steadyspike.data.imagenet import Expected, fetch, load
-from steadyspike.data.loading import batches
+from steadyspike.data.loading import batches, epoch_order
 from steadyspike.errors import UserError
+
+from .formats import photograph, tar_of
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
 SMALL = Expected(3, {"train": 9, "val": 6})
@@ -39,6 +42,29 @@ def lay_folders(root: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     return root / "imagenet"
+
+
+def pack(folder: Path) -> Path:
+    """Packs the image folders into two shards a split, in the same order."""
+    shards = folder / "shards"
+    shards.mkdir()
+    for split in SMALL.images:
+        files = sorted((folder / split).glob("*/*"))
+        for number, part in enumerate((files[:5], files[5:])):
+            members = {}
+            for path in part:
+                members[f"{path.stem}.jpg"] = path.read_bytes()
+                members[f"{path.stem}.cls"] = str(WNIDS.index(path.parent.name)).encode()
+            (shards / f"{split}-{number:06d}.tar").write_bytes(tar_of(members))
+    return shards
+
+
+def lay_shards(root: Path) -> Path:
+    folder = lay_folders(root)
+    shards = pack(folder)
+    for split in SMALL.images:
+        shutil.rmtree(folder / split)
+    return shards
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +109,55 @@ def test_a_renamed_image_is_noticed(tmp_path: Path) -> None:
         load(tmp_path, SMALL)
     assert fetch(tmp_path, SMALL).read_bytes() != b""
     load(tmp_path, SMALL)
+
+
+def test_shards_give_the_batches_of_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lay_folders(tmp_path)
+    for n, path in enumerate(sorted(folder.rglob("*.JPEG"))):
+        path.write_bytes(photograph(n))
+
+    def visit() -> list[tuple[torch.Tensor, ...]]:
+        got = load(tmp_path, SMALL)
+        train = batches(got.train, epoch_order(0, 1, 9), 4, seed=3, epoch=1)
+        return [*train, *batches(got.test, torch.arange(6), 4)]
+
+    expected = visit()
+    pack(folder)
+    assert load(tmp_path, SMALL).classes == WNIDS  # of the folders, which go first
+    for split in SMALL.images:
+        shutil.rmtree(folder / split)
+    assert load(tmp_path, SMALL).classes == ("0", "1", "2")
+    monkeypatch.setenv("STEADYSPIKE_WORKERS", "2")
+    for ours, theirs in zip(visit(), expected, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
+
+
+def test_another_shard_and_a_label_without_images_are_noticed(tmp_path: Path) -> None:
+    shards = lay_shards(tmp_path)
+    written = json.loads(fetch(tmp_path, SMALL).read_text())
+    assert written["classes"] == ["0", "1", "2"]
+    sizes = [path.stat().st_size for path in sorted(shards.glob("train-*.tar"))]
+    facts = written["splits"]["train"]
+    assert (facts["images"], facts["bytes"]) == (9, sum(sizes))
+    names = b"".join(b"train-00000%d.tar\t%d\0" % (n, size) for n, size in enumerate(sizes))
+    assert facts["names_and_sizes_sha256"] == hashlib.sha256(names).hexdigest()
+    with (shards / "val-000001.tar").open("ab") as file:
+        file.write(bytes(10240))
+    with pytest.raises(UserError, match="imagenet: val: not what"):
+        load(tmp_path, SMALL)
+    with pytest.raises(UserError, match="shards: train: no image of the label 3; expected every"):
+        load(tmp_path, Expected(4, SMALL.images))
+
+
+def test_a_damaged_image_in_a_shard_is_named(tmp_path: Path) -> None:
+    path = lay_shards(tmp_path) / "val-000001.tar"
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(images("val")[5][2][:8], bytes(8)))
+    got = load(tmp_path, SMALL)
+    with pytest.raises(UserError, match=r"val-000001\.tar: n01484850_5\.jpg: expected a whole"):
+        list(batches(got.test, torch.arange(6), 3))
 
 
 def lose_val(folder: Path) -> None:

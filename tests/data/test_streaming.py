@@ -1,4 +1,3 @@
-import io
 import os
 import signal
 from dataclasses import replace
@@ -15,6 +14,7 @@ from steadyspike.data import streaming
 from steadyspike.data.augmentation import random_boxes
 from steadyspike.data.loading import batches, epoch_order
 from steadyspike.data.streaming import (
+    ImageFiles,
     StreamedSplit,
     central_crop,
     decode,
@@ -23,16 +23,9 @@ from steadyspike.data.streaming import (
 )
 from steadyspike.errors import UserError
 
+from .formats import photograph
+
 COUNT = 11
-
-
-def photograph(seed: int, mode: str = "RGB", form: str = "JPEG") -> bytes:
-    random = np.random.default_rng(seed)
-    small = random.integers(0, 256, (6, 5 + seed % 4, 3), dtype=np.uint8)
-    image = Image.fromarray(small).resize((260 + 7 * seed, 240 + 3 * seed)).convert(mode)
-    out = io.BytesIO()
-    image.save(out, form)
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def split(folder: Path) -> StreamedSplit:
     names = np.array([f"{n}.JPEG".encode() for n in range(COUNT)])
-    return StreamedSplit(folder, names, torch.arange(COUNT) % 3, "random", workers=0)
+    return StreamedSplit(ImageFiles(folder, names), torch.arange(COUNT) % 3, "random", workers=0)
 
 
 def visit(split: StreamedSplit, batch: int = 4, epoch: int = 1) -> list[torch.Tensor]:
@@ -127,7 +120,8 @@ def test_a_damaged_image_is_named_in_one_line(
     for n in range(COUNT):
         raw = photograph(n)
         (tmp_path / f"{n}.JPEG").write_bytes(raw if n != 7 else raw[: len(raw) // 2])
-    broken = replace(split, folder=tmp_path, workers=workers)
+    names = np.array([f"{n}.JPEG".encode() for n in range(COUNT)])
+    broken = replace(split, images=ImageFiles(tmp_path, names), workers=workers)
     with pytest.raises(UserError, match=r"/7\.JPEG: expected a whole JPEG or PNG") as caught:
         visit(broken)
     assert "\n" not in str(caught.value)
@@ -136,9 +130,8 @@ def test_a_damaged_image_is_named_in_one_line(
         visit(broken)
 
 
-def test_damaged_files_are_user_errors(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    path, messages = tmp_path / "x.JPEG", []
+def test_damaged_files_are_user_errors() -> None:
+    random, messages = np.random.default_rng(0), []
     for form in ("JPEG", "PNG"):
         whole = photograph(1, form=form)
         for case in range(60):
@@ -148,30 +141,27 @@ def test_damaged_files_are_user_errors(tmp_path: Path) -> None:
             else:
                 for place in random.integers(len(raw), size=4):
                     raw[place] = int(random.integers(256))
-            path.write_bytes(raw)
             try:
-                decode(path)
+                decode(bytes(raw), "x.JPEG")
             except UserError as error:
                 messages.append(str(error))
     assert len(messages) > 60
-    assert all(line.startswith(f"{path}: expected") and "\n" not in line for line in messages)
-    path.write_bytes(b"GIF89a" + bytes(50))
-    with pytest.raises(UserError, match="expected a whole JPEG or PNG"):
-        decode(path)
+    assert all(line.startswith("x.JPEG: expected") and "\n" not in line for line in messages)
+    with pytest.raises(UserError, match=r"expected a whole JPEG or PNG image \(unknown format\)"):
+        decode(b"GIF89a" + bytes(50), "x.JPEG")
 
 
 @pytest.mark.parametrize(
     ("mode", "form"), [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG")]
 )
-def test_every_kind_of_image_becomes_rgb(tmp_path: Path, mode: str, form: str) -> None:
-    (tmp_path / "x").write_bytes(photograph(2, mode, form))
-    assert decode(tmp_path / "x").mode == "RGB"
+def test_every_kind_of_image_becomes_rgb(mode: str, form: str) -> None:
+    assert decode(photograph(2, mode, form), "x").mode == "RGB"
 
 
 def test_a_killed_worker_is_reported_in_one_line(
     split: StreamedSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "decode", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(streaming, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(UserError, match="a process that decodes images died") as caught:
         visit(replace(split, workers=1))
     assert "\n" not in str(caught.value)

@@ -1,12 +1,14 @@
 """ImageNet (ILSVRC2012; Russakovsky et al., arXiv:1409.0575), which has to be downloaded by hand.
 
-``<root>/imagenet`` holds image folders, ``{train,val}/<wnid>/*.JPEG``. The images are not hashed:
-the manifest records classes, counts, bytes, and a digest of all names and sizes.
+``<root>/imagenet`` holds image folders, ``{train,val}/<wnid>/*.JPEG``, or WebDataset shards,
+``shards/{train,val}-000000.tar`` and on; if it has both, the folders are used. The files are not
+hashed: the manifest records classes, counts, bytes, and a digest of all names and sizes.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 
 from steadyspike.data.dataset import Dataset, Source, fetched_root
 from steadyspike.data.manifest import manifest_of_files, read_manifest, write_manifest
-from steadyspike.data.streaming import StreamedSplit
+from steadyspike.data.shards import find_shards, index_shards
+from steadyspike.data.streaming import ImageFiles, Images, StreamedSplit
 from steadyspike.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,25 +42,21 @@ ILSVRC2012 = Expected(1000, {"train": 1_281_167, "val": 50_000})
 
 @dataclass(frozen=True)
 class Listing:
-    """The M images of one split, sorted by class and then by name.
+    """The M images of one split, ``labels`` (M,), and the split's entry in the manifest."""
 
-    ``names`` (M,) are relative to ``folder``, ``labels`` (M,) the position of the class.
-    """
-
-    folder: Path
     classes: tuple[str, ...]
-    names: NDArray[np.bytes_]
+    images: Images
     labels: NDArray[np.int64]
-    total: int  # bytes
-    digest: str  # SHA-256 over each name, size and a zero byte
+    facts: dict[str, Any]
 
-    def facts(self) -> dict[str, Any]:
-        """The entry of the split in the manifest."""
-        return {
-            "images": len(self.labels),
-            "bytes": self.total,
-            "names_and_sizes_sha256": self.digest,
-        }
+
+def describe_files(labels: NDArray[np.int64], files: Iterable[tuple[bytes, int]]) -> dict[str, Any]:
+    """Counts, bytes, and SHA-256 over the name, size and a zero byte of each file of a split."""
+    digest, total = hashlib.sha256(), 0
+    for name, size in files:
+        digest.update(b"%b\t%d\0" % (name, size))
+        total += size
+    return {"images": len(labels), "bytes": total, "names_and_sizes_sha256": digest.hexdigest()}
 
 
 def how_to_get(folder: Path) -> str:
@@ -66,14 +65,15 @@ def how_to_get(folder: Path) -> str:
         f"{folder}: missing; ImageNet must be downloaded by hand: sign in at"
         " https://image-net.org/download-images, get ILSVRC2012_img_train.tar and"
         " ILSVRC2012_img_val.tar, unpack them to"
-        f" {folder}/train/<wnid>/*.JPEG and {folder}/val/<wnid>/*.JPEG, then run"
+        f" {folder}/train/<wnid>/*.JPEG and {folder}/val/<wnid>/*.JPEG (or make WebDataset shards,"
+        f" {folder}/shards/train-000000.tar and val-000000.tar on, members .jpg and .cls), then run"
         " `steadyspike fetch imagenet` again: it checks 1000 classes, 1281167 and 50000 images,"
         " and that none is empty"
     )
 
 
 def list_images(folder: Path) -> Listing:
-    """Lists a folder of class folders as torchvision's ImageFolder does.
+    """Lists class folders as torchvision's ImageFolder does, sorted by class and then by name.
 
     Raises UserError for a missing folder, one without class folders, a class folder without
     images and an empty image file.
@@ -82,30 +82,52 @@ def list_images(folder: Path) -> Listing:
 
     if not folder.is_dir():
         raise UserError(f"{folder}: missing; {FETCH}")
-    digest, total, names = hashlib.sha256(), 0, []
+    names, sizes = [], []
     try:
         found = ImageFolder(folder)
         for path, _ in found.samples:
             size = os.stat(path).st_size  # noqa: PTH116 - a Path for each would take a minute
             if not size:
                 raise UserError(f"{path}: empty; expected an image")
-            name = os.fsencode(path.removeprefix(f"{folder}{os.sep}"))
-            digest.update(b"%b\t%d\0" % (name, size))
-            names.append(name)
-            total += size
+            names.append(os.fsencode(path.removeprefix(f"{folder}{os.sep}")))
+            sizes.append(size)
     except OSError as error:
         reason = error.strerror or f"{error}; expected {folder}/<class>/<image>.JPEG"
         raise UserError(f"{error.filename or folder}: cannot be read: {reason}") from error
     labels = np.array(found.targets, dtype=np.int64)
-    return Listing(folder, tuple(found.classes), np.array(names), labels, total, digest.hexdigest())
+    facts = describe_files(labels, zip(names, sizes, strict=True))
+    return Listing(tuple(found.classes), ImageFiles(folder, np.array(names)), labels, facts)
+
+
+def list_shards(root: Path, split: str, expected: Expected) -> Listing:
+    """Lists the shards of a split, in their order; an index of them is kept in ``root``.
+
+    Shards have no class names, only numbers. Raises UserError for a missing or damaged shard and
+    a class without images.
+    """
+    folder = root / NAME / "shards"
+    paths = find_shards(folder, split)
+    images = index_shards(paths, expected.classes, root / f"{NAME}.{split}.index.npz")
+    counts = np.bincount(images.labels, minlength=expected.classes)
+    if not counts.all():
+        raise UserError(
+            f"{folder}: {split}: no image of the label {int(counts.argmin())};"
+            f" expected every label of 0 to {expected.classes - 1}"
+        )
+    classes = tuple(str(label) for label in range(expected.classes))
+    files = [(os.fsencode(path.name), path.stat().st_size) for path in paths]
+    return Listing(classes, images, images.labels, describe_files(images.labels, files))
 
 
 def survey(root: Path, expected: Expected = ILSVRC2012) -> dict[str, Listing]:
     """Lists both splits. Raises UserError that names what is missing or not as expected."""
     folder = root / NAME
-    if not any((folder / split).is_dir() for split in SPLITS):
+    if any((folder / split).is_dir() for split in SPLITS):
+        splits = {split: list_images(folder / split) for split in SPLITS}
+    elif (folder / "shards").is_dir():
+        splits = {split: list_shards(root, split, expected) for split in SPLITS}
+    else:
         raise UserError(how_to_get(folder))
-    splits = {split: list_images(folder / split) for split in SPLITS}
     train, val = (set(listing.classes) for listing in splits.values())
     for split, lacking in (("train", val - train), ("val", train - val)):
         if lacking:
@@ -135,7 +157,7 @@ def describe(splits: dict[str, Listing]) -> dict[str, Any]:
         name=NAME,
         classes=list(train.classes),
         counts={"train": len(train.labels), "test": len(val.labels)},
-        splits={split: found.facts() for split, found in splits.items()},
+        splits={split: found.facts for split, found in splits.items()},
     )
 
 
@@ -158,11 +180,11 @@ def load(root: Path | None, expected: Expected = ILSVRC2012) -> Dataset:
                 )
     train, test = (
         StreamedSplit(
-            found.folder,
-            found.names,
+            found.images,
             torch.from_numpy(found.labels),
             SPLITS[split],
-            digest=f"{found.digest} {hashlib.sha256(found.labels.tobytes()).hexdigest()}",
+            digest=f"{found.facts['names_and_sizes_sha256']}"
+            f" {hashlib.sha256(found.labels.tobytes()).hexdigest()}",
         )
         for split, found in splits.items()
     )
@@ -170,7 +192,7 @@ def load(root: Path | None, expected: Expected = ILSVRC2012) -> Dataset:
 
 
 def fetch(root: Path | None, expected: Expected = ILSVRC2012) -> Path:
-    """Checks the folders and writes the manifest, or says what to download."""
+    """Checks the images and writes the manifest, or says what to download."""
     root = fetched_root(root)
     path = root / f"{NAME}.manifest.json"
     write_manifest(path, describe(survey(root, expected)))

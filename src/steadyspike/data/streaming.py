@@ -3,17 +3,18 @@
 A batch depends on the indices, seed and epoch alone, never on the workers.
 """
 
+import io
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -31,19 +32,48 @@ MOST_WORKERS = 16
 READ_AHEAD = 2  # batches a worker
 
 
+class Images(Protocol):
+    """JPEG or PNG images by index, readable from any process."""
+
+    def read(self, index: int) -> bytes:
+        """The bytes of one image file. Raises UserError if it cannot be read."""
+
+    def name(self, index: int) -> str:
+        """The image's name in a message."""
+
+
 @dataclass(frozen=True)
-class StreamedSplit:
-    """Image files, delivered as uint8 (3, 224, 224), and labels, int64 (M,).
+class ImageFiles:
+    """One file per image.
 
     ``names`` (M,) are paths relative to ``folder`` as the file system encodes them, in one array
-    because every worker would copy a list of a million strings. ``crop`` is a random part of each
-    image or its centre. ``workers`` is how many processes decode, 0 for none and None for
-    `worker_count`. Batches are on the CPU, channels last, in pinned memory if there is a CUDA
-    device. ``digest`` is the SHA-256 of names, sizes and labels.
+    because every worker would copy a list of a million strings.
     """
 
     folder: Path
     names: NDArray[np.bytes_]
+
+    def read(self, index: int) -> bytes:
+        path = Path(self.name(index))
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def name(self, index: int) -> str:
+        return str(self.folder / os.fsdecode(bytes(self.names[index])))
+
+
+@dataclass(frozen=True)
+class StreamedSplit:
+    """Images, delivered as uint8 (3, 224, 224), and labels, int64 (M,).
+
+    ``crop`` is a random part of each image or its centre. ``workers`` is how many processes
+    decode, 0 for none and None for `worker_count`. Batches are on the CPU, channels last, in
+    pinned memory if there is a CUDA device. ``digest`` is the SHA-256 of names, sizes and labels.
+    """
+
+    images: Images
     labels: Tensor
     crop: Literal["random", "centre"]
     workers: int | None = None
@@ -56,9 +86,6 @@ class StreamedSplit:
     def shape(self) -> tuple[int, ...]:
         return (3, SIDE, SIDE)
 
-    def path(self, index: int) -> Path:
-        return self.folder / os.fsdecode(bytes(self.names[index]))
-
     def gather(
         self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
     ) -> Iterator[Batch]:
@@ -67,7 +94,7 @@ class StreamedSplit:
             seed = epoch = None
         elif seed is None or epoch is None:
             raise ValueError("a split with random crops needs the seed and the epoch")
-        return self._stream(parts, _Reader(self, seed, epoch))
+        return self._stream(parts, _Reader(self.images, seed, epoch))
 
     def _stream(self, parts: Sequence[Tensor], reader: "_Reader") -> Iterator[Batch]:
         workers = min(worker_count() if self.workers is None else self.workers, len(parts))
@@ -99,32 +126,34 @@ class StreamedSplit:
 class _Reader(TorchDataset[Tensor | UserError]):
     """Maps a batch of indices to images (N, 3, 224, 224); without a seed, to their centres."""
 
-    def __init__(self, split: StreamedSplit, seed: int | None, epoch: int | None) -> None:
-        self.split, self.seed, self.epoch = split, seed, epoch
+    def __init__(self, images: Images, seed: int | None, epoch: int | None) -> None:
+        self.images, self.seed, self.epoch = images, seed, epoch
 
     def __getitem__(self, indices: list[int]) -> Tensor | UserError:
-        images = np.empty((len(indices), SIDE, SIDE, 3), dtype=np.uint8)
+        batch = np.empty((len(indices), SIDE, SIDE, 3), dtype=np.uint8)
         try:
             for n, index in enumerate(indices):
-                image = decode(self.split.path(index))
+                image = decode(self.images.read(index), self.images.name(index))
                 if self.seed is None or self.epoch is None:
                     crop = central_crop(image)
                 else:
                     crop = random_resized_crop(image, self.seed, self.epoch, index)
-                images[n] = np.asarray(crop)
+                batch[n] = np.asarray(crop)
         except UserError as error:
             return error  # raised here, its message would have the worker's traceback
-        return torch.from_numpy(images).permute(0, 3, 1, 2)
+        return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
 
-def decode(path: Path) -> Image.Image:
-    """Reads a JPEG or PNG file as RGB. Raises UserError for any other or damaged file."""
+def decode(raw: bytes, name: str) -> Image.Image:
+    """Decodes a JPEG or PNG file as RGB. Raises UserError with its name for any other content."""
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as file:
+        with Image.open(io.BytesIO(raw), formats=("JPEG", "PNG")) as file:
             return file.convert("RGB")  # a few of ImageNet's are grey or CMYK
     except Exception as error:  # Pillow raises many types for a damaged file
+        if isinstance(error, UnidentifiedImageError):
+            error = ValueError("unknown format")  # Pillow's text names a buffer in memory
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: expected a whole JPEG or PNG image ({reason})") from error
+        raise UserError(f"{name}: expected a whole JPEG or PNG image ({reason})") from error
 
 
 # Cropped and resized as Pillow images: torchvision resizes a tensor to other bits.
