@@ -1,4 +1,4 @@
-"""The library is compiled once, whole or not at all, and its absence is told."""
+"""The library is compiled once, whole or not at all, and a missing compiler is reported."""
 
 import os
 import subprocess
@@ -59,7 +59,7 @@ def test_no_place_to_keep_it(tmp_path: Path) -> None:
 
 
 def test_nowhere_to_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither a home nor a temporary folder: told as the lack of a compiler is."""
+    """Neither a home nor a temporary folder: reported like a missing compiler."""
 
     def none(*_: object, **__: object) -> None:
         raise FileNotFoundError("no usable temporary directory")

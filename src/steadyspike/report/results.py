@@ -180,23 +180,23 @@ class Results:
 
 def difference_notes(rows: Iterable[Row]) -> list[str]:
     """Where experiments differ from the setting of the paper's cell beside them."""
-    told = []
+    notes = []
     for row in rows:
         if row.run is None and not row.quoted:
-            told.append(
+            notes.append(
                 f"{row.name}: params.yaml has no experiment of this name with the paper's data "
                 "set, network and method."
             )
         elif row.run is not None and row.cell is not None and row.comparable:
             differences = row.cell.differences(row.run.settings)
             if differences:
-                told.append(f"{row.name} differs from the paper: {', '.join(differences)}.")
-    return told
+                notes.append(f"{row.name} differs from the paper: {', '.join(differences)}.")
+    return notes
 
 
 def health_notes(rows: Iterable[Row]) -> list[str]:
     """Layers that fell silent or exploded in training, of every seed."""
-    told = []
+    notes = []
     for row in rows:
         if row.run is None:
             continue
@@ -209,8 +209,8 @@ def health_notes(rows: Iterable[Row]) -> list[str]:
                 epochs = [epoch.epoch for epoch in history if getattr(epoch, key)]
                 names = dict.fromkeys(name for epoch in history for name in getattr(epoch, key))
                 if epochs:
-                    told.append(f"{who}: {what} in {_ranges(epochs)}: {_first(list(names), 6)}.")
-    return told
+                    notes.append(f"{who}: {what} in {_ranges(epochs)}: {_first(list(names), 6)}.")
+    return notes
 
 
 def _ranges(epochs: Sequence[int]) -> str:
