@@ -1,71 +1,60 @@
-"""Small stand-ins for the data sets, and a web server for them."""
+"""A web server for the data sets' files."""
 
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-
-from steadyspike.data.fashion_mnist import FILES, write_idx
-from steadyspike.data.manifest import file_sum, manifest_of_files, write_manifest
-
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
-COUNTS = {"train": 40, "test": 20}
 
 
-@pytest.fixture(scope="session")
-def arrays() -> dict[str, NDArray[np.uint8]]:
-    """The four arrays of a small Fashion-MNIST: random images, equally many of every label."""
-    random = np.random.default_rng(0)
-    made = {}
-    for split, (images, labels) in FILES.items():
-        count = COUNTS[split]
-        made[images] = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        made[labels] = random.permutation(np.arange(count) % 10).astype(np.uint8)
-    return made
+class Handler(BaseHTTPRequestHandler):
+    """Serves the site's folder; a part of the path before the file's name says how."""
 
+    server: "Site"
 
-@pytest.fixture
-def embed() -> Callable[[Path, dict[str, NDArray[np.uint8]]], Path]:
-    """Writes arrays as an embedded set with its manifest below a root, and returns its folder."""
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.ranges.append(wanted)
+        how, _, name = self.path.strip("/").rpartition("/")
+        path, start = self.server.folder / name, 0
+        if not path.is_file():
+            self.send_error(404)
+            return
+        content = path.read_bytes()
+        if wanted and how != "no-ranges":
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                self.send_error(416)
+                return
+        self.send_response(206 if start else 200)
+        body = content[start:]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if how == "breaks" else body)
 
-    def embed(root: Path, arrays: dict[str, NDArray[np.uint8]]) -> Path:
-        folder = root / "data"
-        for name, array in arrays.items():
-            write_idx(folder / f"{name}.gz", array)
-        sums = {path.name: file_sum(path) for path in folder.glob("*.gz")}
-        write_manifest(folder / "manifest.json", manifest_of_files(sums, name="embedded"))
-        return folder
-
-    return embed
-
-
-@pytest.fixture
-def debian() -> Path:
-    if not DEBIAN.is_dir():
-        pytest.skip("the full Fashion-MNIST is not installed")
-    return DEBIAN
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
 
+class Site(ThreadingHTTPServer):
+    """``url`` offers the files of ``folder``; ``ranges`` are those asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder = folder
+        self.ranges: list[str | None] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
+
+
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
-    """A folder that a web server offers, and its address."""
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     folder = tmp_path / "site"
     folder.mkdir()
-    handler = partial(QuietHandler, directory=folder)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Site(folder) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_address[1]}/"
+        yield server
         server.shutdown()
         thread.join()

@@ -1,5 +1,5 @@
-import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steadyspike.data.aedat import read_aedat2, read_aedat3
+from steadyspike.data.events import Events
 from steadyspike.errors import UserError
+from tiny import one_line
 
 from .formats import AEDAT2, AEDAT3, aedat2, aedat3, packet
 
@@ -21,7 +23,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.aedat"
 
 
-def rows(events: object) -> list[tuple[int, ...]]:
+def rows(events: Events) -> list[tuple[int, ...]]:
     columns = (getattr(events, name).tolist() for name in "txyp")
     return list(zip(*columns, strict=True))
 
@@ -60,24 +62,6 @@ def test_the_end_mark_comes_before_an_event_like_a_line(path: Path, end: bytes) 
     assert rows(read_aedat2(path)) == [(7, 127, 0, 0)]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "expected an AEDAT 2.0 file, which begins with '#!AER-DAT2.0', found b''"),
-        (b"\0" * 80, "expected an AEDAT 2.0 file"),
-        (aedat3(packet(THREE)), "expected an AEDAT 2.0 file"),
-        (AEDAT2[:-3], "truncated; expected the end of a header line"),
-        (AEDAT2, "no events"),
-        (aedat2(THREE)[:-1], "truncated; expected a whole number of 8-byte events"),
-        (aedat2(THREE)[:-4], "truncated; expected a whole number of 8-byte events"),
-    ],
-)
-def test_a_bad_aedat2_file_is_refused(path: Path, content: bytes, message: str) -> None:
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: {re.escape(message)}"):
-        read_aedat2(path)
-
-
 def test_aedat3_decodes_the_bytes_of_a_packet(path: Path) -> None:
     # x 0x45 << 17, y 0x12 << 2, polarity 1 << 1, valid: 0x008a0000 + 0x48 + 3.
     head = "0100 0100 08000000 04000000 00000000 01000000 01000000 01000000"
@@ -98,44 +82,51 @@ def head(*numbers: int) -> bytes:
     return struct.pack("<hhiiiiii", *numbers)
 
 
+BAD2 = [
+    (b"", "expected an AEDAT 2.0 file, which begins with '#!AER-DAT2.0', found b''"),
+    (b"\0" * 80, "expected an AEDAT 2.0 file"),
+    (aedat3(packet(THREE)), "expected an AEDAT 2.0 file"),
+    (AEDAT2[:-3], "truncated; expected the end of a header line"),
+    (AEDAT2, "no events"),
+    (aedat2(THREE)[:-1], "truncated; expected a whole number of 8-byte events"),
+    (aedat2(THREE)[:-4], "truncated; expected a whole number of 8-byte events"),
+    (None, "cannot be read: No such file"),
+]
+BAD3 = [
+    (b"", "expected an AEDAT 3.1 file"),
+    (AEDAT3.replace(b"3.1", b"3.0"), "expected an AEDAT 3.1 file"),
+    (AEDAT3.replace(b"RAW", b"Compressed"), "expected '#Format: RAW'"),
+    (AEDAT3, "no events; expected at least one valid"),
+    (aedat3(packet(THREE, kind=2)), "no events"),
+    (aedat3(packet(THREE, invalid=[0, 1, 2])), "no events"),
+    (aedat3(packet(THREE), packet(THREE))[:-1], "truncated; expected a packet up to byte"),
+    (aedat3(packet(THREE), packet(THREE))[:-25], "truncated; expected a packet of 28 bytes"),
+    (AEDAT3 + head(1, 1, 8, 4, 0, 2**31 - 1, 2**31 - 1, 0), "truncated"),
+    (AEDAT3 + head(2, 1, 2**31 - 1, 4, 0, 2**31 - 1, 0, 0), "truncated"),
+    (AEDAT3 + head(1, 1, 8, 4, 0, -1, -1, 0), "altered; expected the header of an event"),
+    (AEDAT3 + head(1, 1, 8, 4, 0, 0, 1, 0) + bytes(8), "altered; expected the header"),
+    (AEDAT3 + head(1, 1, 0, 4, 0, 9, 9, 0), "altered; expected the header"),
+    (AEDAT3 + head(1, 1, 8, 4, -1, 1, 1, 1) + bytes(8), "altered; expected the header"),
+    (AEDAT3 + head(1, 1, 12, 4, 0, 1, 1, 1) + bytes(12), "polarity events of 8 bytes, found 12"),
+    (aedat3(packet([(0, 128, 0, 0)])), "expected x of 0 to 127, found 128"),
+    (aedat3(packet([(0, 0, 32767, 0)])), "expected y of 0 to 127, found 32767"),
+    (aedat3(packet([(2**31, 0, 0, 0)])), "expected times of 0 to 2^31 - 1"),
+    (None, "cannot be read: No such file"),
+]
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "expected an AEDAT 3.1 file"),
-        (AEDAT3.replace(b"3.1", b"3.0"), "expected an AEDAT 3.1 file"),
-        (AEDAT3.replace(b"RAW", b"Compressed"), "expected '#Format: RAW'"),
-        (AEDAT3, "no events; expected at least one valid"),
-        (aedat3(packet([])), "no events"),
-        (aedat3(packet(THREE, kind=2)), "no events"),
-        (aedat3(packet(THREE, invalid=[0, 1, 2])), "no events"),
-        (aedat3(packet(THREE), packet(THREE))[:-1], "truncated; expected a packet up to byte"),
-        (aedat3(packet(THREE), packet(THREE))[:-25], "truncated; expected a packet of 28 bytes"),
-        (aedat3(packet(THREE, spare=1))[:-8], "truncated; expected a packet up to byte"),
-        (AEDAT3 + head(1, 1, 8, 4, 0, 2**31 - 1, 2**31 - 1, 0), "truncated"),
-        (AEDAT3 + head(2, 1, 2**31 - 1, 4, 0, 2**31 - 1, 0, 0), "truncated"),
-        (AEDAT3 + head(1, 1, 8, 4, 0, -1, -1, 0), "altered; expected the header of an event"),
-        (AEDAT3 + head(1, 1, 8, 4, 0, 0, 1, 0) + bytes(8), "altered; expected the header"),
-        (AEDAT3 + head(1, 1, 0, 4, 0, 9, 9, 0), "altered; expected the header"),
-        (AEDAT3 + head(1, 1, 8, 4, -1, 1, 1, 1) + bytes(8), "altered; expected the header"),
-        (
-            AEDAT3 + head(1, 1, 12, 4, 0, 1, 1, 1) + bytes(12),
-            "polarity events of 8 bytes, found 12",
-        ),
-        (aedat3(packet([(0, 128, 0, 0)])), "expected x of 0 to 127, found 128"),
-        (aedat3(packet([(0, 0, 32767, 0)])), "expected y of 0 to 127, found 32767"),
-        (aedat3(packet([(2**31, 0, 0, 0)])), "expected times of 0 to 2^31 - 1"),
-    ],
+    ("read", "content", "message"),
+    [(read_aedat2, *case) for case in BAD2] + [(read_aedat3, *case) for case in BAD3],
 )
-def test_a_bad_aedat3_file_is_refused(path: Path, content: bytes, message: str) -> None:
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: .*{re.escape(message)}"):
-        read_aedat3(path)
-
-
-def test_a_missing_file_is_named(path: Path) -> None:
-    for read in (read_aedat2, read_aedat3):
-        with pytest.raises(UserError, match=r"a\.aedat: cannot be read: No such file"):
-            read(path)
+def test_a_bad_file_is_refused(
+    path: Path, read: Callable[[Path], Events], content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert one_line(caught.value, message).startswith(f"{path}: ")
 
 
 @same_folder
@@ -153,10 +144,8 @@ def test_a_damaged_file_gives_events_or_a_one_line_error(
         try:
             events = read(path)
         except UserError as error:
-            message = str(error)
+            one_line(error)
         else:
             assert len(events) > 0
             assert max(events.x.max(), events.y.max()) < 128
             assert events.p.max() <= 1
-            message = ""
-        assert "\n" not in message

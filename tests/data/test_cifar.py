@@ -14,6 +14,7 @@ from steadyspike.data.cifar import CIFAR10, CIFAR100, MEAN, Cifar, fetch, load
 from steadyspike.data.manifest import file_sum
 from steadyspike.errors import UserError
 
+from .conftest import Site
 from .formats import cifar_batch, cifar_names, python2_pickle
 
 COUNT = 40  # images a file
@@ -77,9 +78,7 @@ def test_images_and_labels_are_those_of_the_files(kind: Cifar, tmp_path: Path) -
         assert torch.equal(images.flatten(1), torch.from_numpy(rows))
         key = "labels" if kind is CIFAR10 else "fine_labels"
         assert labels.tolist() == [label for content in expected for label in content[key]]
-
-
-def test_the_folder_may_lie_where_torchvision_puts_it(kind: Cifar, tmp_path: Path) -> None:
+    # The folder may also lie where torchvision puts it.
     (tmp_path / kind.name / kind.reader.base_folder).rename(tmp_path / kind.reader.base_folder)
     assert len(load(kind, tmp_path).test) == COUNT
 
@@ -102,15 +101,14 @@ def test_damaged_and_missing_files_are_named(kind: Cifar, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def served(tmp_path: Path, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Cifar:
+def served(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Cifar:
     """CIFAR-10 of a few images, as an archive on a web server."""
-    folder, url = site
     name = CIFAR10.reader.base_folder
-    made = lay(CIFAR10, folder / name)
-    archive = folder / CIFAR10.reader.filename
+    made = lay(CIFAR10, site.folder / name)
+    archive = site.folder / CIFAR10.reader.filename
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(folder / name, name)
-    for attribute, value in {**made, "url": url + archive.name}.items():
+        tar.add(site.folder / name, name)
+    for attribute, value in {**made, "url": site.url + archive.name}.items():
         monkeypatch.setattr(CIFAR10.reader, attribute, value)
     return replace(CIFAR10, archive=file_sum(archive))
 
@@ -134,20 +132,18 @@ def test_fetch_downloads_unpacks_and_describes(
 
 
 def test_an_archive_that_is_there_is_used_and_kept(
-    served: Cifar, tmp_path: Path, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    served: Cifar, tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = tmp_path / "root" / "cifar10" / "cifar-10-python.tar.gz"
     archive.parent.mkdir(parents=True)
-    archive.write_bytes((site[0] / archive.name).read_bytes())
+    archive.write_bytes((site.folder / archive.name).read_bytes())
     monkeypatch.setattr(served.reader, "url", f"http://127.0.0.1:9/{archive.name}")
     fetch(served, tmp_path / "root")
     assert archive.exists()
 
 
-def test_a_wrong_archive_leaves_nothing(
-    served: Cifar, tmp_path: Path, site: tuple[Path, str]
-) -> None:
-    archive = site[0] / "cifar-10-python.tar.gz"
+def test_a_wrong_archive_leaves_nothing(served: Cifar, tmp_path: Path, site: Site) -> None:
+    archive = site.folder / "cifar-10-python.tar.gz"
     raw = bytearray(archive.read_bytes())
     raw[len(raw) // 2] ^= 1
     archive.write_bytes(raw)

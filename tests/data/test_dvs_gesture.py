@@ -55,10 +55,13 @@ def fetch(root: Path, md5: str) -> Path:
 def test_recordings_become_clips_in_the_released_order(tmp_path: Path) -> None:
     path = fetch(tmp_path, archive(tmp_path))
     assert path == tmp_path / "dvs_gesture.manifest.json"
+    manifest = json.loads(path.read_text())
+    assert (manifest["events"], manifest["invalid_events"]) == (3 * 99, 3)
     dataset = data.load("dvs_gesture", tmp_path)
     assert dataset.classes == CLASSES
     assert dataset.num_classes == 11
     # Sorted by class as text, "1" before "10" before "7", and then by recording.
+    assert list(RELEASED_CLASSES) == sorted(range(11), key=str)
     assert dataset.train.labels.tolist() == [1, 10, 7, 7, 7]
     assert dataset.test.labels.tolist() == [0]
     assert dataset.train.shape == (20, 2, 128, 128)
@@ -81,21 +84,6 @@ def test_recordings_become_clips_in_the_released_order(tmp_path: Path) -> None:
     # All 99 valid ones: 4 a frame, 23 in the last.
     assert test[0].flatten(1).sum(-1).tolist() == [4] * 19 + [23]
     assert test[0, 0].nonzero().tolist() == [[0, 0, 0], [0, 4, 2], [1, 2, 1], [1, 6, 3]]
-
-
-def test_the_manifest_has_sums_and_counts(tmp_path: Path) -> None:
-    md5 = archive(tmp_path)
-    manifest = json.loads(fetch(tmp_path, md5).read_text())
-    packed = (tmp_path / "dvs_gesture" / "DvsGesture.tar.gz").read_bytes()
-    assert manifest["sources"]["DvsGesture.tar.gz"] == {
-        "md5": md5,
-        "sha256": hashlib.sha256(packed).hexdigest(),
-        "size": len(packed),
-    }
-    assert manifest["counts"] == {"train": 5, "test": 1}
-    assert manifest["steps"] == 20
-    assert manifest["events"] == 3 * 99
-    assert manifest["invalid_events"] == 3
 
 
 def test_a_missing_archive_is_explained_in_one_line(tmp_path: Path) -> None:
@@ -122,18 +110,11 @@ def test_a_missing_archive_is_explained_in_one_line(tmp_path: Path) -> None:
         ("user24_lab_labels.csv", None, "user24_lab_labels.csv: missing"),
         (
             "user24_lab_labels.csv",
-            labels([(12, 1000, 2000)]),
-            "line 2: expected a class of 1 to 11",
-        ),
-        (
-            "user24_lab_labels.csv",
             labels([(1, 1000, 2000), (2, 2000, 3000)]),
             "user24_lab_labels.csv: line 3: expected an interval with events of ",
         ),
         ("user24_lab_labels.csv", labels([(1, 0, 1000)]), "which lie at 1000 to 1980 µs"),
-        ("user24_lab.aedat", RECORDING[:-5], "user24_lab.aedat: truncated"),
         ("user24_lab.aedat", aedat3(), "user24_lab.aedat: no events"),
-        ("user24_lab.aedat", aedat3(packet([(1000, 200, 0, 0)])), "expected x of 0 to 127"),
     ],
 )
 def test_nothing_is_left_of_a_damaged_file(
@@ -176,8 +157,3 @@ def test_labels_count_from_zero_and_allow_blank_lines(tmp_path: Path) -> None:
         (0, 5, 9, 2),
         (10, 0, 3, 3),
     ]
-
-
-def test_a_released_network_numbers_its_classes_as_text() -> None:
-    assert list(RELEASED_CLASSES) == sorted(range(11), key=str)
-    assert len(set(CLASSES)) == 11

@@ -25,12 +25,6 @@ def test_seven_events_make_three_hand_counted_frames() -> None:
     assert frames[:2, 1].sum() == 0
 
 
-def test_fewer_events_than_frames_all_go_into_the_last() -> None:
-    frames = integrate(events([1, 2], [5, 5], [6, 6], [1, 1]), 3)
-    assert frames[2, 1, 6, 5] == 2
-    assert frames.sum() == 2
-
-
 @given(number=st.integers(0, 300), steps=st.integers(1, 25), seed=st.integers(0, 99))
 def test_frames_are_what_counting_one_by_one_gives(number: int, steps: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from steadyspike.data.manifest import (
-    FileSum,
-    bytes_sum,
     check_md5,
     file_sum,
     manifest_of_files,
@@ -14,6 +12,7 @@ from steadyspike.data.manifest import (
     write_manifest,
 )
 from steadyspike.errors import UserError
+from tiny import one_line
 
 REMEDY = "get it with `dvc pull data.dvc`"
 
@@ -41,13 +40,6 @@ def test_a_manifest_is_sorted_json(folder: Path) -> None:
     assert verify_folder(folder, REMEDY) == known
 
 
-def test_sums_of_files_and_bytes_agree(tmp_path: Path) -> None:
-    content = bytes(range(256)) * 5000
-    (tmp_path / "f").write_bytes(content)
-    expected = FileSum(hashlib.sha256(content).hexdigest(), 1_280_000)
-    assert file_sum(tmp_path / "f") == bytes_sum(content) == expected
-
-
 def test_the_md5_of_a_file_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"some bytes")
@@ -60,48 +52,35 @@ def test_the_md5_of_a_file_is_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("name", "content", "message"),
     [
-        (None, "b: missing"),
-        (b"some byte", "b: truncated; expected 10 bytes, found 9"),
-        (b"some bytes.", "b: altered; expected 10 bytes, found 11"),
-        (b"same bytes", "b: altered; expected SHA-256"),
+        ("b", None, "b: missing"),
+        ("b", b"some byte", "b: truncated; expected 10 bytes, found 9"),
+        ("b", b"some bytes.", "b: altered; expected 10 bytes, found 11"),
+        ("b", b"same bytes", "b: altered; expected SHA-256"),
+        ("manifest.json", None, "manifest.json: missing"),
+        ("manifest.json", b"{", "manifest.json: altered; expected JSON"),
+        ("manifest.json", b"\xff", "manifest.json: altered; expected JSON"),
+        ("manifest.json", b"[]", "expected a table under the key files"),
+        ("manifest.json", b'{"files": []}', "expected a table under the key files"),
+        (
+            "manifest.json",
+            b'{"files": {"b": {"sha256": "0"}}}',
+            "manifest.json: files: b: expected sha256 and size",
+        ),
     ],
 )
 def test_each_damage_is_named_with_its_remedy(
-    folder: Path, content: bytes | None, message: str
+    folder: Path, name: str, content: bytes | None, message: str
 ) -> None:
-    if content is None:
-        (folder / "b").unlink()
-    else:
-        (folder / "b").write_bytes(content)
-    with pytest.raises(UserError, match=f"set/{message}.*; get it with `dvc pull data.dvc`$"):
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
         verify_folder(folder, REMEDY)
+    assert one_line(caught.value, message).endswith(REMEDY)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone: no such folder; get it with `dvc pull data\.dvc`"):
         verify_folder(tmp_path / "gone", REMEDY)
-
-
-@pytest.mark.parametrize(
-    ("manifest", "message"),
-    [
-        ("{", "expected JSON"),
-        (b"\xff", "expected JSON"),
-        ("[]", "under the key files"),
-        ('{"files": []}', "under the key files"),
-        ('{"files": {"b": {"sha256": "0"}}}', "files: b: expected sha256 and size"),
-        (None, "missing"),
-    ],
-)
-def test_a_broken_manifest_is_refused(
-    folder: Path, manifest: str | bytes | None, message: str
-) -> None:
-    path = folder / "manifest.json"
-    path.unlink()
-    if manifest is not None:
-        path.write_bytes(manifest.encode() if isinstance(manifest, str) else manifest)
-    with pytest.raises(UserError, match=rf"manifest\.json: .*{message}.*dvc pull") as caught:
-        verify_folder(folder, REMEDY)
-    assert "\n" not in str(caught.value)
