@@ -1,9 +1,8 @@
-"""Frameworks for tests; a worker's process imports them by this file's name."""
+"""Frameworks for tests; a worker's process imports them by name."""
 
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,8 @@ from steadyspike.bench.training_step import (
 )
 
 
-def fake(function: str, **fields: Any) -> Framework:
-    return Framework(f"fake-{function}", "Fake", f"fake_peer:{function}", package="json", **fields)
+def fake(function: str) -> Framework:
+    return Framework(f"fake-{function}", "Fake", f"bench.fake_peer:{function}", package="json")
 
 
 def quick(setting: Setting) -> Variants:

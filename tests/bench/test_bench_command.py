@@ -1,42 +1,43 @@
-"""The command itself."""
+"""`steadyspike bench`: a whole run, pages without one, and what it refuses."""
 
 import json
 from pathlib import Path
 
 import pytest
-from made_up import bench
 
+from bench.made_up import bench
 from steadyspike.bench.records import save
 from steadyspike.cli import parser
 from steadyspike.errors import UserError
-from tiny import command
-
-
-@pytest.mark.slow
-def test_a_whole_run(tmp_path: Path) -> None:
-    options = ("--device=cpu", "--precision=float32", "--chunk=2", "--steps=2", "--data=none")
-    result = command(tmp_path, "bench", "--quick", "--peers", *options)
-    assert result.returncode == 0, result.stderr
-    content = json.loads((tmp_path / "runs/bench/bench-cpu.json").read_text())
-    ours = [m for m in content["measurements"] if m["framework"].startswith("steadyspike")]
-    rows = [(m["framework"], m["setting"]["chunk"], len(m["seconds"])) for m in ours]
-    assert rows == [
-        ("steadyspike", 2, 2),
-        ("steadyspike-plain", 2, 2),
-    ]
-    assert all(m["kept_bytes"] > 0 for m in ours)
-    assert ours[1]["variant"] == "plain torch"
-    assert len(ours[0]["convolution_seconds"]) == 2
-    assert "| steadyspike (plain torch), K 2 |" in result.stdout
-    for line in result.stdout.splitlines()[-3:]:
-        assert (tmp_path / line).exists(), line
-    assert "turn 2 of 2" in result.stderr
 
 
 def run(*arguments: str) -> int:
     args = parser().parse_args(["bench", *arguments])
     status: int = args.run(args)
     return status
+
+
+@pytest.mark.slow
+def test_a_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--device=cpu", "--precision=float32", "--chunk=2", "--steps=2", "--data=none")
+    assert run("--quick", *options) == 0
+    content = json.loads((tmp_path / "runs/bench/bench-cpu.json").read_text())
+    ours = content["measurements"]
+    assert [(m["framework"], m["setting"]["chunk"], len(m["seconds"])) for m in ours] == [
+        ("steadyspike", 2, 2),
+        ("steadyspike-plain", 2, 2),
+    ]
+    assert all(m["kept_bytes"] > 0 for m in ours)
+    assert ours[1]["variant"] == "plain torch"
+    assert len(ours[0]["convolution_seconds"]) == 2
+    captured = capsys.readouterr()
+    assert "| steadyspike (plain torch), K 2 |" in captured.out
+    for line in captured.out.splitlines()[-3:]:
+        assert (tmp_path / line).exists(), line
+    assert "turn 2 of 2" in captured.err
 
 
 def test_tables_are_written_without_measuring(
@@ -64,3 +65,28 @@ def test_what_this_machine_cannot_measure_is_refused(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match=f"^{expected}"):
         run(option)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--steps", "1,2", "expected a whole number above 0"),
+        ("--chunk", "1,0", "expected a whole number above 0"),
+        ("--chunk", "two", "expected a whole number above 0"),
+        ("--batch", "1.5", "expected a whole number above 0"),
+        ("--batch", "-1", "expected a whole number above 0"),
+        ("--precision", "float16", "expected some of float32,tf32,bfloat16"),
+        ("--train", "nan", "expected a number of minutes above 0"),
+        ("--train", "long", "expected a number of minutes above 0"),
+        ("--device", "tpu", "invalid choice"),
+    ],
+)
+def test_a_mistake_names_option_value_and_expectation(
+    option: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        run(f"{option}={value}")
+    assert error.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: {expected}" in message
+    assert value.split(",")[-1] in message

@@ -18,7 +18,7 @@ def plan(*arguments: str) -> argparse.Namespace:
 
 
 def test_a_comparison_has_every_k_and_every_peer_at_each_precision() -> None:
-    groups = comparisons(plan("--peers", "--chunk=1,2,4,8"), Setting())
+    groups = comparisons(plan("--peers", "--chunk=1, 2,4,2,8"), Setting())
     assert [{setting.precision for _, setting in group} for group in groups] == [
         {"float32"},
         {"bfloat16"},
@@ -53,7 +53,6 @@ def test_the_memory_curve_adds_the_t_that_no_comparison_has(
         ("spikingjelly-sltt", 8, 1),
         ("snntorch", 8, 8),
     ]
-    assert not any(framework.cuda_only for framework, _ in memory_curve(plan("--peers"), Setting()))
 
 
 class FakeWorker:

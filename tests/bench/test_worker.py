@@ -1,11 +1,11 @@
-"""Real processes, of frameworks that take no time."""
+"""What a worker measures, of frameworks that take no time, and how its process may fail."""
 
 import os
 
 import pytest
 import torch
-from fake_peer import fake
 
+from bench.fake_peer import fake
 from steadyspike import kernels
 from steadyspike.bench.frameworks import FUSED, PLAIN, Framework
 from steadyspike.bench.records import Setting
@@ -13,34 +13,33 @@ from steadyspike.bench.worker import Session, Worker, _environment
 from steadyspike.pins import CPU_PINS
 
 TINY = Setting(image=(1, 6, 6), widths=(2,), steps=2, batch=3, threads=1)
-pytestmark = pytest.mark.slow
 
 
-def prepared(worker: Worker, variant: str | None = None) -> dict[str, object]:
-    answer = worker.ask("prepare", variant=variant, turn_seconds=0.001)
-    assert worker.failed is None
-    return answer
+@pytest.fixture(autouse=True)
+def _settings_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a session sets for its process is set back."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr("steadyspike.bench.worker.keep_freed_memory", lambda: None)
 
 
-def test_a_worker_measures_time_and_memory() -> None:
-    with Worker(fake("quick"), TINY) as worker:
-        answer = prepared(worker)
-        assert answer["variant"] == "quick"
-        assert answer["steps_per_turn"] >= 1
-        # Autograd keeps the inputs of both layers, of one step.
-        assert answer["kept_bytes"] >= 4 * 3 * (36 + 72)
-        assert answer["peak_bytes"] is None or answer["peak_bytes"] > -(1 << 20)
-        assert worker.ask("training_step")["seconds"] > 0
-        assert worker.ask("convolutions")["seconds"] > 0
-    with Worker(fake("recorded"), TINY) as worker:
-        assert prepared(worker)["kept_bytes"] == answer["kept_bytes"]
-        assert worker.ask("training_step")["seconds"] > 0
+@pytest.mark.parametrize("framework", ["quick", "recorded"])
+def test_time_and_memory_are_measured(framework: str) -> None:
+    session = Session(fake(framework), TINY)
+    answer = session.prepare(variant=None, turn_seconds=0.001)
+    assert answer["variant"] == framework
+    assert answer["steps_per_turn"] >= 1
+    # Autograd keeps the inputs of both layers, of one step.
+    assert answer["kept_bytes"] >= 4 * 3 * (36 + 72)
+    assert answer["peak_bytes"] is None or answer["peak_bytes"] > -(1 << 20)
+    assert session.training_step()["seconds"] > 0
+    if framework == "quick":
+        assert session.convolutions()["seconds"] > 0
 
 
 def test_the_fastest_variant_is_taken_unless_one_is_named() -> None:
-    with Worker(fake("uneven"), TINY) as worker:
-        assert prepared(worker)["variant"] == "fast"
-        assert prepared(worker, "slow")["variant"] == "slow"
+    session = Session(fake("uneven"), TINY)
+    assert session.prepare(variant=None, turn_seconds=0)["variant"] == "fast"
+    assert session.prepare(variant="slow", turn_seconds=0)["variant"] == "slow"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,6 @@ def test_the_fastest_variant_is_taken_unless_one_is_named() -> None:
     [
         (fake("broken"), "RuntimeError: no kernels for batch 3"),
         (fake("killed"), "the process ended early: SIGKILL"),
-        (Framework("f", "F", "no_such_module:f"), "ModuleNotFoundError: No module named 'no_su"),
         (Framework("f", "F", "x:f", package="no_such_package"), "no_such_package is not installed"),
     ],
     ids=lambda value: getattr(value, "key", ""),

@@ -7,8 +7,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from made_up import bench, measurement
 
+from bench.made_up import bench, measurement
 from steadyspike.bench.records import Training, load, save
 from steadyspike.bench.tables import comparison, groups, memory_curves, readme_rows
 from steadyspike.bench.write import BEGIN, END, page, render
@@ -23,13 +23,9 @@ def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_a_file_holds_every_sample_and_is_read_back_the_same(tmp_path: Path) -> None:
-    path = save(bench(), tmp_path)
-    assert path == tmp_path / "bench-cpu.json"
-    assert load(path) == bench()
-    content = json.loads(path.read_text())
-    assert content["measurements"][0]["seconds"] == [2.0, 1.0, 4.0]
-    assert content["measurements"][0]["setting"]["chunk"] == 1
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    assert save(bench(), tmp_path) == tmp_path / "bench-cpu.json"
+    assert load(tmp_path / "bench-cpu.json") == bench()
     assert load(tmp_path / "bench-cuda.json") is None
 
 
@@ -86,19 +82,19 @@ def test_the_memory_curves_are_of_the_first_k() -> None:
 
 def test_the_page_says_where_what_differs_and_what_failed() -> None:
     text = page(bench())
-    assert "A processor, 2 of 2 cores, AVX2, steadyspike 0.1.0, torch 2.15.0, 2026-01-02" in text
-    assert "commit 0123456" in text
-    assert "- SpikingJelly (BPTT): LIFNode in multi-step mode" in text
-    assert "- SpikingJelly (BPTT), T 8: failed: RuntimeError: out of memory" in text
-    assert "(float32, batch 8) spends 1.25 % of its time waiting for data; a batch takes" in text
+    for line in (
+        "A processor, 2 of 2 cores, AVX2, steadyspike 0.1.0, torch 2.15.0, 2026-01-02",
+        "commit 0123456",
+        "- SpikingJelly (BPTT): LIFNode in multi-step mode",
+        "- SpikingJelly (BPTT), T 8: failed: RuntimeError: out of memory",
+        "(float32, batch 8) spends 1.25 % of its time waiting for data; a batch takes",
+    ):
+        assert line in text
     assert "not idle" not in text
     busy = {**bench().machine.model_dump(), "load": 1.6}
-    assert "not idle before the run: load 1.6 on 2 cores" in page(bench(machine=busy))
-
-
-def test_a_run_in_which_everything_failed_has_a_page() -> None:
-    rows = [measurement("steadyspike", [], failed="no | memory")]
-    text = page(bench(measurements=[row.model_dump() for row in rows], waiting=None))
+    failed = measurement("steadyspike", [], failed="no | memory").model_dump()
+    text = page(bench(machine=busy, measurements=[failed], waiting=None))
+    assert "not idle before the run: load 1.6 on 2 cores" in text
     assert r"| failed: no \| memory" in text
 
 

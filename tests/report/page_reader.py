@@ -24,13 +24,6 @@ class Reader(HTMLParser):
         self.tags.append(tag)
         if tag not in VOID:
             self.open.append(tag)
-        self._attributes(tag, attrs)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self._attributes(tag, attrs)
-
-    def _attributes(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for key, value in attrs:
             if key == "id":
                 self.ids.append(value or "")
@@ -44,8 +37,9 @@ class Reader(HTMLParser):
                 raise AssertionError(f"<{tag} {key}>")
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag, self.getpos()
+        if tag not in VOID:
+            assert self.open, f"</{tag}> closes nothing"
+            assert self.open.pop() == tag, self.getpos()
 
     def handle_data(self, data: str) -> None:
         self.text += data

@@ -8,37 +8,37 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import report_samples as samples
-from page_reader import check_alone, read
 
+from report import samples
+from report.page_reader import check_alone, read
 from steadyspike.report import write_report
 from tiny import REPOSITORY
+
+from .conftest import Reports
 
 HOSTILE = "\"><script>alert(1)</script>&amp;'$x^2$ | `a` ${y} {{ 7 * 7 }}"
 
 
-@pytest.mark.parametrize("left_out", [(), ("linear",), tuple(samples.EXPERIMENTS)])
-def test_well_formed_and_self_contained(tmp_path: Path, left_out: tuple[str, ...]) -> None:
-    samples.write_pipeline(tmp_path, leave_out=left_out)
-    some = len(left_out) < len(samples.EXPERIMENTS)
-    written = write_report(tmp_path, tmp_path / "out")
-    page = read(tmp_path / "out" / "index.html")
-    check_alone(page, written)
-    source = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize("left_out", [(), ("linear", "osr"), tuple(samples.EXPERIMENTS)])
+def test_well_formed_and_self_contained(reports: Reports, left_out: tuple[str, ...]) -> None:
+    folder = reports(*left_out)
+    page = read(folder / "index.html")
+    check_alone(page, folder.iterdir())
+    source = (folder / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"@import|url\((?!#)", source)
-    assert page.tags.count("caption") == page.tags.count("table") == (4 if some else 2)
+    tables = 2 if len(left_out) == len(samples.EXPERIMENTS) else 4
+    assert page.tags.count("caption") == page.tags.count("table") == tables
     assert page.tags.count("svg") == 4
 
 
-def test_every_number_of_the_tables_is_on_the_page(tmp_path: Path) -> None:
-    samples.write_pipeline(tmp_path, leave_out=("linear",))
-    write_report(tmp_path, tmp_path / "out")
-    text = read(tmp_path / "out" / "index.html").text
+def test_every_number_of_the_tables_is_on_the_page(reports: Reports) -> None:
+    folder = reports("linear", "osr")
+    text = read(folder / "index.html").text
     for name in ("table2", "table4", "operations", "experiments"):
-        for line in (tmp_path / "out" / f"{name}.csv").read_text().splitlines()[1:]:
+        for line in (folder / f"{name}.csv").read_text().splitlines()[1:]:
             for cell in line.split(","):
                 assert cell.strip('" ') in text
-    for piece in ("5 of 6", "2,312,842", "32 – 64 – P", "dvc repro evaluate@linear"):
+    for piece in ("4 of 6", "2,312,842", "32 – 64 – P", "dvc repro evaluate@linear"):
         assert piece in text
 
 

@@ -1,12 +1,13 @@
 """The paper's numbers, and the experiments of this repository that measure them."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import report_samples as samples
 
+from report import samples
 from steadyspike.report.methods import METHODS, method_of
 from steadyspike.report.paper import (
     TABLES,
@@ -42,19 +43,15 @@ def test_how_many_cells_each_table_and_figure_has() -> None:
     assert {table for table, part in paper().items() if "rows" in part} == set(TABLES)
 
 
-@pytest.mark.parametrize("cell", own_cells(), ids=NAMES)
-def test_its_experiment_has_the_papers_settings(cell: Cell) -> None:
-    assert cell.fits(experiment_of(cell))
-    assert cell.differences(experiment_of(cell)) == []
-
-
-# Written down a second time, from the paper, as its methods are in report_samples.
+# Written down a second time, from the paper, as its methods are in samples.py.
 STEPS = {"cifar10": 4, "cifar100": 4, "dvs_gesture": 20, "cifar10_dvs": 10, "imagenet": 4}
 
 
 @pytest.mark.parametrize("cell", own_cells(), ids=NAMES)
-def test_method_network_steps_and_weight_decay(cell: Cell) -> None:
+def test_its_experiment_has_the_papers_settings(cell: Cell) -> None:
     experiment = experiment_of(cell)
+    assert cell.fits(experiment)
+    assert cell.differences(experiment) == []
     model = experiment.model
     method = samples.settings(cell.method).model
     assert (model.norm, model.online) == (method.norm, method.online)
@@ -141,20 +138,18 @@ def test_the_nearest_setting_of_the_paper(
     assert (cell.value if cell else None) == accuracy
 
 
+SWITCHES = ("norm", "stabilize_threshold", "online")
+
+
 def test_each_method_has_one_name_and_its_own_look() -> None:
     model = samples.settings("osr").model
     methods = [
-        method_of(
-            model.model_copy(
-                update={"norm": norm, "stabilize_threshold": stabilize, "online": online}
-            )
+        method_of(model.model_copy(update=dict(zip(SWITCHES, values, strict=True))))
+        for values in itertools.product(
+            ("osr", "per_step", "linear", "batch"), (False, True), (False, True)
         )
-        for norm in ("osr", "per_step", "linear", "batch")
-        for stabilize in (False, True)
-        for online in (False, True)
     ]
     assert len({method.label for method in methods}) == len(methods)
-    assert [method for method in methods if method.key in METHODS] != []
     for look in ("colour", "marker", "dashes"):
         assert len({getattr(method, look) for method in METHODS.values()}) == len(METHODS)
 

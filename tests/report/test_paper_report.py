@@ -4,40 +4,63 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import report_samples as samples
-from page_reader import check_alone, read
 
+from report import samples
+from report.page_reader import check_alone, read
 from steadyspike.errors import UserError
-from steadyspike.report import list_cells, write_paper_report, write_report
+from steadyspike.report import list_cells, tables, write_paper_report
 from steadyspike.report.paper import own_cells
 from steadyspike.report.results import Results
+from steadyspike.report.table import Table
+from tiny import REPOSITORY
+
+Rows = list[dict[str, str]]
+SEEDS = {
+    str(seed): {"last": last, "best": best, "best_epoch": 3}
+    for seed, (last, best) in enumerate([(94.0, 94.1), (94.2, 94.5), (94.4, 94.3)])
+}
 
 
-def accuracy(last: float, best: float) -> dict[str, Any]:
-    return {"last": last, "best": best, "best_epoch": 3}
+def copy_pipelines(folder: Path) -> Path:
+    """The real params.yaml of each, with nothing run."""
+    for path in sorted(REPOSITORY.glob("pipelines/*/params.yaml")):
+        (folder / path.parent.name).mkdir(parents=True)
+        shutil.copy(path, folder / path.parent.name)
+    return folder
 
 
-@pytest.fixture
-def some(tmp_path: Path) -> Path:
-    """Three of the experiments, and Figure 2a."""
-    pipelines = samples.copy_pipelines(tmp_path / "pipelines")
-    seeds = {"0": accuracy(94.0, 94.1), "1": accuracy(94.2, 94.5), "2": accuracy(94.4, 94.3)}
-    samples.write_paper_run(pipelines, "cifar10/vggsnn-osr_ots", accuracy=seeds["0"], seeds=seeds)
-    samples.write_paper_run(pipelines, "cifar10/vggsnn-per_step", accuracy=accuracy(92.0, 92.3))
-    samples.write_paper_run(
-        pipelines,
-        "imagenet/sew_resnet34-osr_ots",
-        accuracy=accuracy(63.9, 64.0),
+@pytest.fixture(scope="module")
+def some(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three of the experiments, and Figure 2a; not to change."""
+    pipelines = copy_pipelines(tmp_path_factory.mktemp("some") / "pipelines")
+    cifar10 = pipelines / "cifar10"
+    samples.write_run(cifar10, "vggsnn-osr_ots", accuracy=SEEDS["0"], seeds=SEEDS)
+    accuracy = {"last": 92.0, "best": 92.3, "best_epoch": 3}
+    samples.write_run(cifar10, "vggsnn-per_step", accuracy=accuracy)
+    samples.write_memory(cifar10)
+    samples.write_run(
+        pipelines / "imagenet",
+        "sew_resnet34-osr_ots",
+        accuracy={"last": 63.9, "best": 64.0, "best_epoch": 3},
         inference={"live": 63.9, "fixed": 63.5, "batch_1": 62.0},
     )
-    samples.write_memory(pipelines / "cifar10")
     return pipelines
 
 
-def rows(out: Path, table: str) -> list[dict[str, str]]:
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_pipelines(tmp_path_factory.mktemp("nothing") / "pipelines")
+
+
+@pytest.fixture(scope="module")
+def out(some: Path) -> Path:
+    write_paper_report(some, some.parent / "out")
+    return some.parent / "out"
+
+
+def rows(out: Path, table: str) -> Rows:
     with (out / f"{table}.csv").open() as file:
         return list(csv.DictReader(file))
 
@@ -46,9 +69,19 @@ def row(out: Path, table: str, run: str) -> dict[str, str]:
     return next(row for row in rows(out, table) if row["experiment"] == run)
 
 
-def test_differences_seeds_and_epochs(some: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    write_paper_report(some, out)
+def all_tables(results: Results) -> dict[str, Table]:
+    makers = (
+        *(tables.table1, tables.table2, tables.table4),
+        *(tables.operations, tables.appendix_e, tables.experiments),
+    )
+    return {table.name: table for make in makers if (table := make(results)) is not None}
+
+
+def cells(table: Table) -> Rows:
+    return list(csv.DictReader(table.to_csv().splitlines()))
+
+
+def test_differences_seeds_and_epochs(out: Path) -> None:
     for table in ("table1", "table4"):
         cells = row(out, table, "cifar10/vggsnn-osr_ots")
         assert (cells["accuracy_last"], cells["accuracy_best"]) == ("94.20", "94.30")
@@ -58,9 +91,7 @@ def test_differences_seeds_and_epochs(some: Path, tmp_path: Path) -> None:
     assert "−0.05" in (out / "table4.md").read_text()
 
 
-def test_appendix_and_rates(some: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    write_paper_report(some, out)
+def test_appendix_and_rates(out: Path) -> None:
     linear, fixed, alone = rows(out, "appendix_e")
     assert (linear["accuracy_last"], linear["difference"]) == ("not run", "")
     assert (fixed["accuracy_last"], fixed["accuracy_best"]) == ("63.50", "not measured")
@@ -79,9 +110,7 @@ def test_appendix_and_rates(some: Path, tmp_path: Path) -> None:
     assert (bptt[0], bptt[-1]) == ("3500", "21000")
 
 
-def test_what_was_not_run_is_never_filled_from_the_paper(some: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    write_paper_report(some, out)
+def test_what_was_not_run_is_never_filled_from_the_paper(some: Path, out: Path) -> None:
     results = Results.of_all(some)
     done = {cell.run for cell in own_cells() if results.done(cell)}
     for table in ("table1", "table4", "appendix_e"):
@@ -93,71 +122,74 @@ def test_what_was_not_run_is_never_filled_from_the_paper(some: Path, tmp_path: P
             elif cells["experiment"] not in done:
                 assert found == {"not run"}
                 assert cells["difference"] == ""
-                pipeline, experiment = cells["experiment"].split("/")
-                assert f"dvc --cd pipelines repro report@{pipeline}-{experiment}" in commands
-    nothing = samples.copy_pipelines(tmp_path / "nothing")
-    write_paper_report(nothing, tmp_path / "none")
-    assert {row["megabytes"] for row in rows(tmp_path / "none", "figure2a")} == {"not run"}
-    for name in ("figure2a", "figure2b", "figure3"):
-        svg = (tmp_path / "none" / f"{name}.svg").read_text()
-        assert "dvc --cd pipelines repro report" in svg
+                command = cells["experiment"].replace("/", "-")
+                assert f"dvc --cd pipelines repro report@{command}" in commands
 
 
 @pytest.mark.parametrize("pipeline", ["cifar10", "imagenet", "cifar100"])
-def test_a_pipelines_report_has_the_papers_rows(pipeline: str, some: Path, tmp_path: Path) -> None:
+def test_a_pipelines_report_has_the_papers_rows(pipeline: str, some: Path) -> None:
     """Filtered to what the pipeline has, and in Tables 2 and 4 its other experiments beside."""
-    write_paper_report(some, tmp_path / "paper")
-    write_report(some / pipeline, tmp_path / "own")
+    paper = all_tables(Results.of_all(some))
     compared = 0
-    for path in sorted((tmp_path / "own").glob("*.csv")):
-        if path.stem in ("training", "figure3", "figure3_moments"):
-            continue
-        own = {row.get("experiment", ""): row for row in rows(tmp_path / "own", path.stem)}
-        for cells in rows(tmp_path / "paper", path.stem):
-            name = cells.get("experiment", "").removeprefix(f"{pipeline}/")
-            if cells.get("source") or "/" in name or path.stem.startswith("figure"):
+    for name, table in all_tables(Results.of_pipeline(some / pipeline)).items():
+        own = {row.get("experiment", ""): row for row in cells(table)}
+        for theirs in cells(paper[name]):
+            run = theirs.get("experiment", "").removeprefix(f"{pipeline}/")
+            if theirs.get("source") or "/" in run:
                 continue
-            if path.stem == "appendix_e" and cells["accuracy_best"] == "not measured":
+            if name == "appendix_e" and theirs["accuracy_best"] == "not measured":
                 continue  # two rows of one experiment
-            for key in cells.keys() & own[name].keys() - {"experiment"}:
-                assert own[name][key] == cells[key], (path.stem, name, key)
+            for key in theirs.keys() & own[run].keys() - {"experiment"}:
+                assert own[run][key] == theirs[key], (name, run, key)
                 compared += 1
     assert compared > 50
 
 
-def test_a_run_with_other_settings_than_the_papers(some: Path, tmp_path: Path) -> None:
-    path = some / "cifar10" / "params.yaml"
-    path.write_text(path.read_text().replace("epochs: 300", "epochs: 3"))
-    for run in ("vggsnn-per_step", "vggsnn-osr_ots"):
-        shutil.rmtree(some / "cifar10" / "runs" / run)
-    samples.write_paper_run(some, "cifar10/vggsnn-osr_ots")
-    out = tmp_path / "out"
-    write_paper_report(some, out)
-    notes = json.loads((out / "table1.json").read_text())["notes"]
-    told = "cifar10/vggsnn-osr_ots differs from the paper: training.epochs 3 instead of 300."
-    assert told in notes
-    assert row(out, "table1", "cifar10/vggsnn-osr_ots")["epochs"] == "3"
-
-
-def test_another_data_set_never_stands_beside_the_papers_number(some: Path, tmp_path: Path) -> None:
-    path = some / "cifar10" / "params.yaml"
-    path.write_text(path.read_text().replace("name: cifar10", "name: cifar100"))
-    for run in ("vggsnn-per_step", "vggsnn-osr_ots"):
-        shutil.rmtree(some / "cifar10" / "runs" / run)
-    samples.write_paper_run(some, "cifar10/vggsnn-osr_ots")
-    out = tmp_path / "out"
-    write_paper_report(some, out)
-    assert row(out, "table1", "cifar10/vggsnn-osr_ots")["accuracy_last"] == "not run"
-    notes = json.loads((out / "table1.json").read_text())["notes"]
-    assert any(note.startswith("cifar10/vggsnn-osr_ots: params.yaml has no") for note in notes)
+@pytest.mark.parametrize(
+    ("old", "new", "accuracy", "note"),
+    [
+        (
+            "epochs: 300",
+            "epochs: 3",
+            "50.00",
+            "cifar10/vggsnn-osr_ots differs from the paper: training.epochs 3 instead of 300.",
+        ),
+        (
+            "name: cifar10",
+            "name: cifar100",
+            "not run",  # never beside the paper's number
+            "cifar10/vggsnn-osr_ots: params.yaml has no experiment of this name with the paper's "
+            "data set, network and method.",
+        ),
+    ],
+)
+def test_a_run_with_other_settings_than_the_papers(
+    old: str, new: str, accuracy: str, note: str, nothing: Path, tmp_path: Path
+) -> None:
+    pipelines = shutil.copytree(nothing, tmp_path / "pipelines")
+    path = pipelines / "cifar10" / "params.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    samples.write_run(pipelines / "cifar10", "vggsnn-osr_ots")
+    table = tables.table1(Results.of_all(pipelines))
+    assert note in table.notes
+    (found,) = (row for row in cells(table) if row["experiment"] == "cifar10/vggsnn-osr_ots")
+    assert found["accuracy_last"] == accuracy
 
 
 @pytest.mark.parametrize("run", [True, False])
-def test_the_page_is_well_formed_and_stands_alone(run: bool, some: Path, tmp_path: Path) -> None:
-    pipelines = some if run else samples.copy_pipelines(tmp_path / "nothing")
-    written = write_paper_report(pipelines, tmp_path / "out")
-    page = read(tmp_path / "out" / "index.html")
-    check_alone(page, written)
+def test_the_page_is_well_formed_and_stands_alone(
+    run: bool, request: pytest.FixtureRequest, some: Path, nothing: Path, tmp_path: Path
+) -> None:
+    if run:
+        pipelines, folder = some, request.getfixturevalue("out")
+    else:
+        pipelines, folder = nothing, tmp_path
+        write_paper_report(pipelines, folder)
+        assert {row["megabytes"] for row in rows(folder, "figure2a")} == {"not run"}
+        for name in ("figure2a", "figure2b", "figure3"):
+            assert "dvc --cd pipelines repro report" in (folder / f"{name}.svg").read_text()
+    page = read(folder / "index.html")
+    check_alone(page, folder.iterdir())
     assert page.tags.count("table") == page.tags.count("caption") == (6 if run else 4)
     assert page.tags.count("svg") == 3
     assert ("12 of 39" if run else "0 of 39") in page.text
@@ -179,14 +211,15 @@ def test_the_list_has_a_line_for_each_cell(some: Path) -> None:
 
 
 def test_what_is_outdated_is_listed_and_refused(some: Path, tmp_path: Path) -> None:
-    path = some / "imagenet" / "params.yaml"
+    changed = shutil.copytree(some, tmp_path / "pipelines")
+    path = changed / "imagenet" / "params.yaml"
     path.write_text(path.read_text().replace("epochs: 100", "epochs: 3"))
-    lines = [line for line in list_cells(some) if "ImageNet, SEW-ResNet-34, OSR + OTS" in line]
+    lines = [line for line in list_cells(changed) if "ImageNet, SEW-ResNet-34, OSR + OTS" in line]
     assert lines
     assert all("  outdated  " in line for line in lines)
     with pytest.raises(UserError, match=r"imagenet/runs/sew_resnet34-osr_ots/digests\.json: fing"):
-        write_paper_report(some, tmp_path / "out")
+        write_paper_report(changed, tmp_path / "out")
     path.unlink()
     with pytest.raises(UserError, match=r"imagenet/params\.yaml: not found"):
-        write_paper_report(some, tmp_path / "out")
+        write_paper_report(changed, tmp_path / "out")
     assert not (tmp_path / "out").exists()

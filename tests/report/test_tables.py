@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report_samples as samples
 
-from steadyspike.report import write_report
+from report import samples
 from steadyspike.report.figures import training
 from steadyspike.report.results import Results
 from steadyspike.report.table import NOT_RUN, Column, Table
@@ -81,7 +80,7 @@ def test_what_was_not_run_says_so_and_is_never_filled_in(tmp_path: Path) -> None
         assert tables[key]["commands"] == ["dvc repro evaluate@osr", "dvc repro evaluate@linear"]
 
 
-def test_operations_and_experiments(pipeline: Path) -> None:
+def test_operations_experiments_and_the_nearest_setting_of_the_paper(pipeline: Path) -> None:
     tables = report(pipeline)
     assert tables["operations"]["rows"][0] == {
         "method": "vanilla BN",
@@ -93,6 +92,11 @@ def test_operations_and_experiments(pipeline: Path) -> None:
     }
     assert column(tables["experiments"], "osr_fallbacks")["osr"] == 7
     assert column(tables["experiments"], "parameters")["osr"] == 2312842
+    table = tables["table4"]
+    assert column(table, "paper_setting")["osr"] == "CIFAR-10, VGGSNN"
+    assert column(table, "paper")["ots"] == "not reported"
+    assert any("another data set or network" in note for note in table["notes"])
+    assert all("difference" not in row for row in table["rows"])
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,8 @@ def test_operations_and_experiments(pipeline: Path) -> None:
 def test_runs_that_were_not_measured_alike_show_it(
     pipeline: Path, change: dict[str, Any], key: str, values: tuple[Any, Any]
 ) -> None:
+    # The inference threshold makes no difference without OTS.
+    set_params(pipeline, osr={"model": {"inference_threshold": "fixed"}})
     alike = report(pipeline)
     set_params(pipeline, osr_ots=change)
     tables = report(pipeline)
@@ -115,19 +121,6 @@ def test_runs_that_were_not_measured_alike_show_it(
         found = column(tables[name], key)
         assert (found["osr_ots"], found["ots"]) == values
         assert all(key not in row for row in alike[name]["rows"])
-
-
-def test_the_inference_threshold_does_not_matter_without_ots(pipeline: Path) -> None:
-    set_params(pipeline, osr={"model": {"inference_threshold": "fixed"}})
-    assert all("threshold" not in row for row in report(pipeline)["table4"]["rows"])
-
-
-def test_beside_another_data_set_the_papers_setting_is_named(pipeline: Path) -> None:
-    table = report(pipeline)["table4"]
-    assert column(table, "paper_setting")["osr"] == "CIFAR-10, VGGSNN"
-    assert column(table, "paper")["ots"] == "not reported"
-    assert any("another data set or network" in note for note in table["notes"])
-    assert all("difference" not in row for row in table["rows"])
 
 
 def test_seeds_become_mean_and_deviation(pipeline: Path) -> None:
@@ -148,10 +141,8 @@ def test_two_experiments_of_one_method_are_told_apart(tmp_path: Path) -> None:
     samples.write_params(tmp_path, twins)
     for name in twins:
         samples.write_run(tmp_path, name)
-    write_report(tmp_path, tmp_path / "out")
-    svg = (tmp_path / "out" / "training.svg").read_text()
-    for label in ("OSR (a)", "OSR (b)", "OSR, ResNet-19"):
-        assert f">{label}</text>" in svg
+    labels = {run.label for run in Results.of_pipeline(tmp_path).only.runs}
+    assert labels == {"OSR (a)", "OSR (b)", "OSR, ResNet-19"}
 
 
 SILENT = {2: "features.3", 3: "features.3 features.5", 4: "features.3", 7: "features.3"}
@@ -159,34 +150,29 @@ SILENT = {2: "features.3", 3: "features.3 features.5", 4: "features.3", 7: "feat
 
 def test_layers_that_fell_silent_or_exploded(pipeline: Path) -> None:
     assert not any("layers" in note for note in report(pipeline)["table4"]["notes"][1:])
-    exploding = {11: " ".join(f"features.{place}" for place in range(8))}
-    samples.ail(pipeline, "osr", {"silent_layers": SILENT, "exploding_layers": exploding})
+    set_params(pipeline, osr={"seeds": [0, 8]})
+    home = pipeline / "runs" / "osr"
+    rows = samples.history("osr")
+    for epoch, names in SILENT.items():
+        rows[epoch - 1]["silent_layers"] = names
+    (home / "seeds" / "8").mkdir(parents=True)
+    samples.write_csv(home / "seeds" / "8" / "history.csv", rows)
+    rows[10]["exploding_layers"] = " ".join(f"features.{place}" for place in range(8))
+    samples.write_csv(home / "history.csv", rows)
+    silence = (
+        "silent layers (no spike in a whole epoch of training) in epochs 2–4, 7: "
+        "features.3, features.5."
+    )
     tables = report(pipeline)
     for name in ("table2", "table4"):
-        silent, exploded = (note for note in tables[name]["notes"] if note.startswith("osr: "))
-        assert silent == (
-            "osr: silent layers (no spike in a whole epoch of training) in epochs 2–4, 7: "
-            "features.3, features.5."
-        )
+        own, exploded, other = (note for note in tables[name]["notes"] if note.startswith("osr"))
+        assert (own, other) == (f"osr: {silence}", f"osr, seed 8: {silence}")
         assert exploded.endswith(
             " in epoch 11: features.0, features.1, features.2, features.3, "
             "features.4, features.5 and 2 more."
         )
     figure = training(Results.of_pipeline(pipeline))
     assert figure is not None
-    rows = csv.DictReader(figure.data[0].to_csv().splitlines())
-    found = {int(row["epoch"]): row["silent_layers"] for row in rows if row["silent_layers"]}
+    drawn = csv.DictReader(figure.data[0].to_csv().splitlines())
+    found = {int(row["epoch"]): row["silent_layers"] for row in drawn if row["silent_layers"]}
     assert found == SILENT
-
-
-def test_layers_of_other_seeds(pipeline: Path) -> None:
-    set_params(pipeline, osr={"seeds": [0, 8]})
-    home = pipeline / "runs" / "osr" / "seeds" / "8"
-    home.mkdir(parents=True)
-    rows = samples.history("osr")
-    rows[4]["silent_layers"] = "features.3"
-    samples.write_csv(home / "history.csv", rows)
-    assert any(
-        note.startswith("osr, seed 8: silent layers")
-        for note in report(pipeline)["table4"]["notes"]
-    )

@@ -1,7 +1,6 @@
 """The whole report: the same bytes everywhere, all or nothing."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import report_samples as samples
 
-import steadyspike
+from report import samples
 from steadyspike.errors import UserError
 from steadyspike.report import write_report
+from steadyspike.report.results import Results
 from steadyspike.train.params import merge
-from tiny import change_json, one_line
+from tiny import change_json, contents, environment, one_line
 
-SOURCES = Path(steadyspike.__file__).parents[1]
+from .conftest import Reports
 
 PROGRAM = """
 import sys
@@ -27,48 +26,37 @@ write_report(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_files_and_digests(tmp_path: Path) -> None:
-    samples.write_pipeline(tmp_path, leave_out=("ots",))
-    out = tmp_path / "new" / "reports"
-    written = write_report(tmp_path, out)
-    assert written == sorted(out.iterdir())
+def test_files_and_digests(reports: Reports) -> None:
+    folder = reports("linear", "osr")
     tables = ("experiments", "operations", "table2", "table4")
     expected = {f"{table}.{kind}" for table in tables for kind in ("csv", "json", "md")}
     for figure in ("figure2a", "figure2b", "figure3", "training"):
         expected |= {f"{figure}.svg", f"{figure}.csv"}
     expected |= {"digests.json", "figure3_moments.csv", "index.html"}
-    assert {path.name for path in written} == expected
-    digests = json.loads((out / "digests.json").read_text())
-    known = samples.digests(samples.settings("osr"))
-    assert digests["osr"] == {key: known[key] for key in ("fingerprint", "batches")}
-    assert "ots" not in digests
+    assert {path.name for path in folder.iterdir()} == expected
+    digests = json.loads((folder / "digests.json").read_text())
+    known = samples.digests(samples.settings("ots"))
+    assert digests["ots"] == {key: known[key] for key in ("fingerprint", "batches")}
+    assert "osr" not in digests
 
 
 @pytest.mark.slow
-def test_the_same_bytes_in_another_process_place_and_time(tmp_path: Path) -> None:
-    results = []
-    surroundings = (
-        {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C", "PYTHONUTF8": "0"},
-        {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "MPLBACKEND": "Agg"},
+def test_the_same_bytes_in_another_process_place_and_time(tmp_path: Path, reports: Reports) -> None:
+    here = contents(reports("linear", "osr"))
+    folder = samples.write_pipeline(tmp_path / "a copy", leave_out=("linear", "osr"))
+    # The user's own style must not show.
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 3\nfont.size: 20\n")
+    other = {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(folder), str(folder / "out")],
+        env=environment(**other, MPLCONFIGDIR=str(tmp_path)),
+        check=True,
+        timeout=120,
     )
-    for place, extra in enumerate(surroundings):
-        folder = samples.write_pipeline(tmp_path / f"copy {place}", leave_out=("linear",))
-        settings = folder / "matplotlib"
-        settings.mkdir()
-        # The user's own style must not show.
-        (settings / "matplotlibrc").write_text(f"lines.linewidth: {place + 3}\nfont.size: 20\n")
-        environment = os.environ | extra | {"PYTHONPATH": str(SOURCES)}
-        environment |= {"MPLCONFIGDIR": str(settings)}
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(folder), str(folder / "out")],
-            env=environment,
-            check=True,
-            timeout=120,
-        )
-        results.append({path.name: path.read_bytes() for path in (folder / "out").iterdir()})
-    assert results[0].keys() == results[1].keys()
-    for name, content in results[0].items():
-        assert content == results[1][name], name
+    there = contents(folder / "out")
+    assert there.keys() == here.keys()
+    for name, content in there.items():
+        assert content == here[name], name
         assert str(tmp_path).encode() not in content
         assert b"\r" not in content
         assert content.endswith(b"\n")
@@ -87,52 +75,39 @@ def refused(folder: Path, *words: str) -> None:
     assert (folder / "out" / "index.html").read_text() == "an older report"
 
 
+def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    return lambda path: change_json(path, change)
+
+
+def text(content: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(content)
+
+
+# Each file by one or two of its reader's cases.
 @pytest.mark.parametrize(
-    ("file", "change", "key"),
+    ("file", "damage", "key"),
     [
-        ("metrics.json", lambda m: m.pop("operations"), "operations"),
-        ("metrics.json", lambda m: m["accuracy"].update(last=120.0), "accuracy.last"),
-        ("metrics.json", lambda m: m["firing_rate"].update(per_step=[]), "firing_rate.per_step"),
-        ("metrics.json", lambda m: m.update(experiment="another"), "experiment"),
-        ("metrics.json", lambda m: m["evaluation"].update(threshold="soft"), "evaluation.thresh"),
-        ("layers.json", lambda m: m["bins"].update(low=3.0), "bins.low"),
-        ("layers.json", lambda m: m["layers"][0].update(name="\x1b[0m"), "layers.0.name"),
-        ("digests.json", lambda d: d.update(batches={"1": {"w": "<b>"}}), "batches.1.w"),
+        ("osr_ots/metrics.json", changed(lambda m: m.pop("operations")), "operations: "),
+        ("osr_ots/metrics.json", changed(lambda m: m.update(experiment="b")), "experiment: "),
+        ("osr_ots/metrics.json", text("{"), "Invalid JSON"),
+        ("osr_ots/layers.json", changed(lambda m: m["bins"].update(low=3.0)), "bins.low: "),
+        ("osr_ots/layers.json", text("[]"), "Input should be an object"),
+        (
+            "osr_ots/digests.json",
+            changed(lambda d: d.update(batches={"1": {"w": "<b>"}})),
+            "batches.1.w: ",
+        ),
+        ("osr_ots/digests.json", text(""), "Invalid JSON"),
+        ("osr/history.csv", text("epoch,learning_rate\n1,0.1\n"), "expected a column"),
+        ("memory.csv", text("method,steps,bytes\nguess,4,1\n"), "line 2, method: "),
     ],
 )
-def test_a_damaged_value(
-    tmp_path: Path, file: str, change: Callable[[dict[str, Any]], Any], key: str
+def test_a_damaged_file(
+    tmp_path: Path, file: str, damage: Callable[[Path], object], key: str
 ) -> None:
-    samples.write_pipeline(tmp_path)
-    path = tmp_path / "runs" / "osr_ots" / file
-    change_json(path, change)
-    refused(tmp_path, f"{path}: {key}")
-
-
-@pytest.mark.parametrize("file", ["metrics.json", "layers.json", "digests.json"])
-@pytest.mark.parametrize("text", ["{", "", "[]", '{"loss": NaN}', "[" * 100_000, "\xff\xfe"])
-def test_a_file_that_is_no_json_object(tmp_path: Path, file: str, text: str) -> None:
-    samples.write_pipeline(tmp_path)
-    path = tmp_path / "runs" / "osr_ots" / file
-    path.write_text(text, encoding="latin-1")
-    refused(tmp_path, str(path))
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "key"),
-    [
-        ("memory.csv", "method,steps\nonline,2\n", "bytes"),
-        ("memory.csv", "method,steps,bytes\nonline,2,1\nguess,4,1\n", "line 3, method"),
-        ("memory.csv", "method,steps,bytes\n", "at least one row"),
-        ("osr/history.csv", "epoch,learning_rate\n1,0.1\n", "expected a column"),
-        ("osr/history.csv", "", "expected a column"),
-    ],
-)
-def test_a_damaged_csv_file(tmp_path: Path, file: str, text: str, key: str) -> None:
-    samples.write_pipeline(tmp_path)
-    path = tmp_path / "runs" / file
-    path.write_text(text)
-    refused(tmp_path, str(path), key)
+    path = samples.write_pipeline(tmp_path) / "runs" / file
+    damage(path)
+    refused(tmp_path, f"{path}: ", key)
 
 
 @pytest.mark.parametrize(
@@ -159,11 +134,11 @@ def test_a_run_with_other_parameters_than_params_yaml_has(tmp_path: Path) -> Non
     # The device and the chunk change no result.
     change = {"osr": merge(samples.EXPERIMENTS["osr"], {"device": "cuda"})}
     samples.write_params(tmp_path, samples.EXPERIMENTS | change)
-    assert write_report(tmp_path, tmp_path / "out")
+    Results.of_pipeline(tmp_path).check_current()
 
 
 def test_layers_without_metrics_count_as_not_run(tmp_path: Path) -> None:
     samples.write_pipeline(tmp_path)
     (tmp_path / "runs" / "osr_ots" / "metrics.json").unlink()
-    write_report(tmp_path, tmp_path / "out")
-    assert "not run" in (tmp_path / "out" / "figure3.svg").read_text()
+    runs = Results.of_pipeline(tmp_path).only.runs
+    assert [run.layers for run in runs if run.name == "osr_ots"] == [None]

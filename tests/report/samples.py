@@ -4,7 +4,6 @@ import csv
 import hashlib
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -181,15 +180,6 @@ def write_run(folder: Path, name: str, **changes: Any) -> None:
         (home / "layers.json").write_text(json.dumps(layers()), encoding="utf-8")
 
 
-def ail(folder: Path, name: str, layers: dict[str, dict[int, str]]) -> None:
-    """Layers fell silent or exploded: names by column of history.csv and epoch."""
-    rows = history(name)
-    for column, epochs in layers.items():
-        for epoch, names in epochs.items():
-            rows[epoch - 1][column] = names
-    write_csv(folder / "runs" / name / "history.csv", rows)
-
-
 def write_memory(folder: Path) -> None:
     rows: list[dict[str, Any]] = []
     for steps in (2, 4, 6, 8, 10, 15, 20, 25, 30):
@@ -207,17 +197,3 @@ def write_pipeline(folder: Path, leave_out: tuple[str, ...] = ()) -> Path:
             write_run(folder, name)
     write_memory(folder)
     return folder
-
-
-def copy_pipelines(folder: Path) -> Path:
-    """The real params.yaml of each, with nothing run."""
-    for path in sorted(REPOSITORY.glob("pipelines/*/params.yaml")):
-        (folder / path.parent.name).mkdir(parents=True)
-        shutil.copy(path, folder / path.parent.name)
-    return folder
-
-
-def write_paper_run(pipelines: Path, run: str, **changes: Any) -> None:
-    """As `write_run`, of a run that is named by its pipeline too: ``cifar10/vggsnn-osr``."""
-    pipeline, experiment = run.split("/")
-    write_run(pipelines / pipeline, experiment, **changes)
