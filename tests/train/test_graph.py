@@ -55,7 +55,10 @@ class Again:
 
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_the_same_bits_replayed(chunk: int) -> None:
-    """40 images in batches of 8, then in batches of 7 whose last is another recording's size."""
+    """40 images in batches of 8, then in batches of 7, of which the last is too small to record.
+
+    The second run starts at an epoch's last batch, as a resumed one may.
+    """
     for batch in (8, 7):
         options = {"training.batch": batch, "training.epochs": 4, "training.chunk": chunk}
         experiment, dataset = tiny_experiment(**options), tiny_dataset()
@@ -63,8 +66,13 @@ def test_the_same_bits_replayed(chunk: int) -> None:
         trainer = Trainer(experiment, dataset)
         recorder = Again(trainer)
         trainer.replayed = Replayed(
-            trainer._forward_backward, list(trainer.model.parameters()), recorder
+            trainer._forward_backward, list(trainer.model.parameters()), recorder, batch
         )
+        if batch == 7:
+            started = Trainer(experiment, dataset)
+            for _ in zip(range(5), started.run_epoch(), strict=False):
+                pass
+            trainer.load_state(started.state())
         finish(trainer)
         assert (recorder.warmed, recorder.recorded) == (WARM_UP, 1)
         assert recorder.replayed >= 4
@@ -105,7 +113,7 @@ def test_a_clip_of_events_is_copied_whole() -> None:
         return torch.stack([clip.sum(), labels.sum()])
 
     for still in (False, True):
-        replayed = Replayed(present, [], Once())
+        replayed = Replayed(present, [], Once(), 2)
         for number in range(WARM_UP + 3):
             clip = torch.arange(6.0).view(3, 2) * (number + 1)
             clip = clip[:1].expand(3, 2) if still else clip

@@ -140,7 +140,7 @@ def _recorded(setting: Setting) -> TrainingStep:
             loss.backward()
         return torch.zeros(2)
 
-    replayed = Replayed(present, list(eager.model.parameters()), CudaRecorder())
+    replayed = Replayed(present, list(eager.model.parameters()), CudaRecorder(), len(labels))
     for _ in range(WARM_UP + 1):
         replayed(clip, labels)
 

@@ -54,13 +54,15 @@ class CudaRecorder:
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # The default mode, "global", fails if another thread calls CUDA during the recording, as
+        # the one that pins the next batch's memory does.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = work()
         return graph.replay, result
 
 
 class Replayed:
-    """Replays the recorded graph if the clip has the recorded shape, else runs eagerly.
+    """Replays the recorded graph for a whole batch; runs a smaller one, an epoch's last, eagerly.
 
     A recording freezes whatever the processor decides: ``forward_backward`` must not draw seeds
     or communicate with other processes.
@@ -69,6 +71,7 @@ class Replayed:
         forward_backward: must start from gradients of None and leave one for each parameter.
         parameters: whose gradients are to be found after a call.
         recorder: for the device of the tensors.
+        batch: N of a whole batch.
     """
 
     def __init__(
@@ -76,19 +79,17 @@ class Replayed:
         forward_backward: ForwardBackward,
         parameters: Sequence[nn.Parameter],
         recorder: Recorder,
+        batch: int,
     ) -> None:
         self.forward_backward = forward_backward
         self.parameters, self.recorder = list(parameters), recorder
+        self.batch = batch
         self.warm = 0
-        self.recorded_shape: tuple[object, ...] | None = None
         self.replay: Callable[[], None] | None = None
 
     def __call__(self, clip: Tensor, labels: Tensor) -> Tensor:
         """The scores of ``forward_backward``; the next call overwrites them."""
-        shape = (clip.shape, clip.stride(), clip.dtype, labels.shape)
-        if self.recorded_shape is None:
-            self.recorded_shape = shape
-        if shape != self.recorded_shape:  # the last batch of an epoch
+        if len(labels) != self.batch:
             return self.forward_backward(clip, labels)
         if self.warm < WARM_UP:
             self.warm += 1

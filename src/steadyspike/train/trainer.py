@@ -71,7 +71,8 @@ class Trainer:
         if options.cuda_graph:
             check_recordable(experiment.name, self.model, ranks)
             parameters = list(self.model.parameters())
-            self.replayed = Replayed(self._forward_backward, parameters, CudaRecorder())
+            batch = min(options.batch, len(dataset.train))
+            self.replayed = Replayed(self._forward_backward, parameters, CudaRecorder(), batch)
         self._begin_epoch()
 
     @property
