@@ -90,13 +90,6 @@ def test_firing_rates_by_hand(chunk: int) -> None:
     assert 0.2 < rates.gross < 0.9  # neither extreme would show anything
 
 
-def test_every_position_of_an_image_is_a_neuron() -> None:
-    currents = torch.zeros(1, 2, 3, 4, 5)
-    currents[0, 1, 2, 3, 4] = 2.0
-    recorder, _ = record(One(), currents)
-    assert recorder.firing_rate().gross == pytest.approx(1 / 120, abs=1e-6)
-
-
 # Membrane potentials
 
 

@@ -50,15 +50,10 @@ def one_spike(*place: int, size: int) -> Tensor:
     ("layer", "size", "place", "positions"),
     [
         ({"kernel_size": 3, "padding": 1}, 4, (0, 0), 4),
-        ({"kernel_size": 3, "padding": 1}, 4, (0, 1), 6),
         ({"kernel_size": 3, "padding": 1}, 4, (2, 1), 9),
-        ({"kernel_size": 3}, 4, (0, 0), 1),
         # Outputs are centred on rows and columns 0, 2 and 4.
         ({"kernel_size": 3, "padding": 1, "stride": 2}, 5, (0, 0), 1),
-        ({"kernel_size": 3, "padding": 1, "stride": 2}, 5, (0, 1), 2),
         ({"kernel_size": 3, "padding": 1, "stride": 2}, 5, (3, 1), 4),
-        ({"kernel_size": 3, "padding": 1, "stride": 2}, 5, (2, 2), 1),
-        ({"kernel_size": 1, "stride": 2}, 4, (2, 0), 1),
         ({"kernel_size": 1, "stride": 2}, 4, (2, 1), 0),
     ],
 )
@@ -93,13 +88,6 @@ def test_global_pooling_loses_no_spike() -> None:
         spikes = torch.rand(2, 2, 5, side, side, generator=generator).round()
         total = spiking_operations(lambda x: x.mean((-2, -1)), nn.Linear(5, 11), spikes)
         assert total == 11 * spikes.sum().item() / 2
-
-
-def test_a_scale_does_not_change_the_number_of_spikes() -> None:
-    spikes = torch.zeros(1, 1, 40)
-    spikes[..., :7] = 1
-    assert spiking_operations(lambda x: x * 2.74, nn.Linear(40, 11), spikes) == 7 * 11
-    assert spiking_operations(lambda x: 2.74 * x, nn.Linear(40, 11), spikes) == 7 * 11
 
 
 def test_a_sum_of_spikes_counts_each() -> None:
@@ -182,6 +170,7 @@ def test_fan_out_against_brute_force(conv: nn.Conv2d, height: int, width: int) -
 
 ROUTES: dict[str, Map] = {
     "straight": straight,
+    "scaled": lambda x: 2.74 * x,
     "average pooling": pooled,
     "pooled twice and scaled": lambda x: pooled(pooled(x) * 2.74),
 }

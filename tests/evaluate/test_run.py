@@ -134,13 +134,8 @@ def test_each_threshold_is_measured_whichever_is_the_experiments_own(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    experiment = tiny_experiment(
-        **{
-            "training.epochs": 1,
-            "evaluation.steps": 3,
-            "model.inference_threshold": threshold,
-        }
-    )
+    dotted = {"training.epochs": 1, "evaluation.steps": 3, "model.inference_threshold": threshold}
+    experiment = tiny_experiment(**dotted)
     train_run(experiment, dataset, tmp_path)
 
     def score_of_settings(model: nn.Module, dataset: Dataset, how: Presentation) -> Score:
@@ -168,45 +163,51 @@ def refused(experiment: Experiment, dataset: Dataset, folder: Path, *words: str)
     assert not (folder / "layers.json").exists()
 
 
-@pytest.mark.parametrize("file", ["digests.json", "history.csv", "model.safetensors"])
-@pytest.mark.parametrize("place", [".", "seeds/5"])
-def test_a_run_that_has_not_finished(
-    place: str, file: str, experiment: Experiment, dataset: Dataset, trained: Path
-) -> None:
-    path = trained / place / file
-    path.unlink()
-    refused(
-        experiment, dataset, trained, f"{path}: not found: train it with `steadyspike train tiny`"
-    )
+def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    return lambda path: change_json(path, change)
 
 
-@pytest.mark.parametrize("content", [None, b""], ids=["truncated", "empty"])
-def test_damaged_weights(
-    content: bytes | None, experiment: Experiment, dataset: Dataset, trained: Path
-) -> None:
-    path = trained / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] if content is None else content)
-    refused(experiment, dataset, trained, f"{path}: damaged safetensors file")
+TRAIN = "train it with `steadyspike train tiny`"
 
 
 @pytest.mark.parametrize(
-    ("damage", "key"),
+    ("file", "damage", "words"),
     [
-        (lambda d: d.pop("fingerprint"), "fingerprint: Field required"),
-        (lambda d: d.update(fingerprint=None), "fingerprint: "),
-        (lambda d: d.update(weights_sha256="a" * 63), "weights_sha256: "),
-        (lambda d: d.update(batches=[]), "batches: "),
+        *(
+            (place + name, Path.unlink, f"not found: {TRAIN}")
+            for place in ("", "seeds/5/")
+            for name in ("digests.json", "history.csv", "model.safetensors")
+        ),
+        (
+            "model.safetensors",
+            lambda path: path.write_bytes(path.read_bytes()[:-1]),
+            "damaged safetensors file",
+        ),
+        ("model.safetensors", lambda path: path.write_bytes(b""), "damaged safetensors file"),
+        (
+            "model.safetensors",
+            lambda path: shutil.copy(path.parent / "seeds" / "5" / path.name, path),  # same shapes
+            f"not the weights that digests.json records: {TRAIN}",
+        ),
+        (
+            "digests.json",
+            changed(lambda d: d.pop("fingerprint")),
+            "fingerprint: Field required",
+        ),
+        ("digests.json", changed(lambda d: d.update(weights_sha256="a" * 63)), "weights_sha256: "),
+        ("digests.json", changed(lambda d: d.update(batches=[])), "batches: "),
     ],
 )
-def test_damaged_digests(
-    damage: Callable[[dict[str, Any]], object],
-    key: str,
+def test_a_run_that_is_unfinished_or_damaged(
+    file: str,
+    damage: Callable[[Path], object],
+    words: str,
     experiment: Experiment,
     dataset: Dataset,
     trained: Path,
 ) -> None:
-    change_json(trained / "digests.json", damage)
-    refused(experiment, dataset, trained, f"{trained / 'digests.json'}: {key}")
+    damage(trained / file)
+    refused(experiment, dataset, trained, f"{trained / file}: {words}")
 
 
 def test_other_parameters(dataset: Dataset, trained: Path) -> None:
@@ -215,21 +216,10 @@ def test_other_parameters(dataset: Dataset, trained: Path) -> None:
         dataset,
         trained,
         f"{trained / 'digests.json'}: fingerprint: trained with other parameters than tiny has now",
-        "train it with `steadyspike train tiny`",
+        TRAIN,
     )
     # What only moves work about may have changed.
     evaluate_run(tiny_experiment(**SEEDS, **{"training.chunk": 2}), dataset, trained)
-
-
-def test_weights_of_another_run(experiment: Experiment, dataset: Dataset, trained: Path) -> None:
-    """Of the same shapes: only their hash differs."""
-    shutil.copy(trained / "seeds" / "5" / "model.safetensors", trained)
-    refused(
-        experiment,
-        dataset,
-        trained,
-        f"{trained / 'model.safetensors'}: not the weights that digests.json records: train it",
-    )
 
 
 @pytest.mark.parametrize(
