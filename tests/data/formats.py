@@ -1,14 +1,11 @@
 """Writers of the formats that the data sets are published in."""
 
 import io
-import pickle
 import struct
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import BuiltinFunctionType
-from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -61,47 +58,6 @@ def gesture_labels(rows: Iterable[tuple[int, int, int]]) -> bytes:
     return "\n".join(lines).encode() + b"\n"
 
 
-class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
-    """Writes what cPickle of Python 2 wrote: strings without an encoding, NumPy's old names."""
-
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
-
-    def save_string(self, text: str | bytes) -> None:
-        raw = text.encode("latin1") if isinstance(text, str) else text
-        if len(raw) < 256:
-            self.write(pickle.SHORT_BINSTRING + bytes([len(raw)]) + raw)
-        else:
-            self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
-        self.memoize(text)
-
-    dispatch[str] = dispatch[bytes] = save_string
-
-    def save_global(self, thing: Any, name: str | None = None) -> None:
-        module = thing.__module__.replace("numpy._core", "numpy.core")
-        self.write(pickle.GLOBAL + f"{module}\n{name or thing.__qualname__}\n".encode())
-        self.memoize(thing)
-
-    dispatch[BuiltinFunctionType] = dispatch[type] = save_global
-
-
-def python2_pickle(table: Any) -> bytes:
-    """As the files of CIFAR are written."""
-    out = io.BytesIO()
-    Python2Pickler(out, protocol=2).dump(table)
-    return out.getvalue()
-
-
-def cifar_batch(name: str, images: Any, labels: list[int], key: str = "labels") -> dict[Any, Any]:
-    """What one of CIFAR's files of images (N, 3072) holds."""
-    names = [f"{n}.png" for n in range(len(labels))]
-    return {"batch_label": name, key: labels, "data": images, "filenames": names}
-
-
-def cifar_names(classes: int, key: str = "label_names") -> dict[Any, Any]:
-    """What CIFAR's file of names holds."""
-    return {key: [f"class {n}" for n in range(classes)], "num_vis": 3072}
-
-
 def tar_of(members: Mapping[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:", format=form) as archive:
@@ -113,17 +69,11 @@ def tar_of(members: Mapping[str, bytes], form: int = tarfile.USTAR_FORMAT) -> by
     return out.getvalue()[:end]
 
 
-def zip_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, method)
-    return out.getvalue()
-
-
 def write_zip(path: Path, members: Mapping[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(zip_of(members))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
 def photograph(seed: int, mode: str = "RGB", form: str = "JPEG") -> bytes:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import pickle
 import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ from steadyspike.data.manifest import file_sum
 from steadyspike.errors import UserError
 
 from .conftest import Site
-from .formats import cifar_batch, cifar_names, python2_pickle
 
 COUNT = 40  # images a file
 BATCHES = {
@@ -30,7 +30,7 @@ def table(kind: Cifar, name: str) -> dict[Any, Any]:
     random = np.random.default_rng(sum(name.encode()))
     images = random.integers(0, 256, (COUNT, 3072), dtype=np.uint8)
     labels = random.integers(0, CLASSES[kind.name], COUNT).tolist()
-    return cifar_batch(name, images, labels, "labels" if kind is CIFAR10 else "fine_labels")
+    return {"labels" if kind is CIFAR10 else "fine_labels": labels, "data": images}
 
 
 def lay(kind: Cifar, folder: Path) -> dict[str, Any]:
@@ -38,10 +38,11 @@ def lay(kind: Cifar, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     train, test, meta = BATCHES[kind.name]
     tables = {name: table(kind, name) for name in train + test}
-    tables[meta] = cifar_names(CLASSES[kind.name], kind.reader.meta["key"])
+    names = [f"class {n}" for n in range(CLASSES[kind.name])]
+    tables[meta] = {kind.reader.meta["key"]: names}
     sums = {}
     for name, content in tables.items():
-        (folder / name).write_bytes(python2_pickle(content))
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
         sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
     return {
         "train_list": [[name, sums[name]] for name in train],

@@ -87,43 +87,29 @@ def text(content: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("file", "damage", "key"),
     [
-        ("osr_ots/metrics.json", changed(lambda m: m.pop("operations")), "operations: "),
-        ("osr_ots/metrics.json", changed(lambda m: m.update(experiment="b")), "experiment: "),
-        ("osr_ots/metrics.json", text("{"), "Invalid JSON"),
-        ("osr_ots/layers.json", changed(lambda m: m["bins"].update(low=3.0)), "bins.low: "),
-        ("osr_ots/layers.json", text("[]"), "Input should be an object"),
+        ("params.yaml", text("experiments: {a: {}}"), "experiments.a: seeds: missing"),
+        ("params.yaml", Path.unlink, "not found"),
+        ("runs/osr_ots/metrics.json", changed(lambda m: m.pop("operations")), "operations: "),
+        ("runs/osr_ots/metrics.json", changed(lambda m: m.update(experiment="b")), "experiment: "),
+        ("runs/osr_ots/metrics.json", text("{"), "Invalid JSON"),
+        ("runs/osr_ots/layers.json", changed(lambda m: m["bins"].update(low=3.0)), "bins.low: "),
+        ("runs/osr_ots/layers.json", text("[]"), "Input should be an object"),
         (
-            "osr_ots/digests.json",
+            "runs/osr_ots/digests.json",
             changed(lambda d: d.update(batches={"1": {"w": "<b>"}})),
             "batches.1.w: ",
         ),
-        ("osr_ots/digests.json", text(""), "Invalid JSON"),
-        ("osr/history.csv", text("epoch,learning_rate\n1,0.1\n"), "expected a column"),
-        ("memory.csv", text("method,steps,bytes\nguess,4,1\n"), "line 2, method: "),
+        ("runs/osr_ots/digests.json", text(""), "Invalid JSON"),
+        ("runs/osr/history.csv", text("epoch,learning_rate\n1,0.1\n"), "expected a column"),
+        ("runs/memory.csv", text("method,steps,bytes\nguess,4,1\n"), "line 2, method: "),
     ],
 )
 def test_a_damaged_file(
     tmp_path: Path, file: str, damage: Callable[[Path], object], key: str
 ) -> None:
-    path = samples.write_pipeline(tmp_path) / "runs" / file
+    path = samples.write_pipeline(tmp_path) / file
     damage(path)
     refused(tmp_path, f"{path}: ", key)
-
-
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("experiments: {a: {}}", "experiments.a: seeds: missing"),
-        ("experiments: {}", "experiments"),
-        ("a: [", ""),
-    ],
-)
-def test_damaged_parameters(tmp_path: Path, text: str, key: str) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text(text)
-    refused(tmp_path, str(path), key)
-    path.unlink()
-    refused(tmp_path, str(path))
 
 
 def test_a_run_with_other_parameters_than_params_yaml_has(tmp_path: Path) -> None:
