@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import io
 import json
 import os
 import re
@@ -11,13 +12,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import yaml
 
+from steadyspike.cli import main
 from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
 from steadyspike.data.fashion_mnist import CLASSES, FILES, MEAN, STD, write_idx
@@ -58,7 +62,7 @@ def tiny_experiment(name: str = "tiny", **dotted: Any) -> Experiment:
 
 
 def images_and_labels(count: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noise with a bright bar whose place tells the class, so that something can be learned."""
+    """Noise with a bright bar whose position is the class, so that it can be learned."""
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(count) % len(CLASSES)).astype(np.uint8)
     images = random.integers(0, 120, (count, side, side), dtype=np.uint8)
@@ -85,14 +89,14 @@ def batches(trainer: Trainer) -> Iterator[int]:
 
 
 def finish(trainer: Trainer) -> Trainer:
-    """The same one, trained to the end."""
+    """Train to the end; returns the same trainer."""
     for _ in batches(trainer):
         pass
     return trainer
 
 
 def train_epoch(trainer: Trainer) -> None:
-    """What is left of the epoch in progress, its end included."""
+    """Train the rest of the epoch in progress, and end it."""
     for _ in trainer.run_epoch():
         pass
     trainer.finish_epoch()
@@ -127,7 +131,7 @@ def write_params(root: Path, experiments: Mapping[str, Mapping[str, Any]], **dot
 
 
 def environment(**more: str) -> dict[str, str]:
-    """That of a user who has set up this working tree."""
+    """The environment of a user who has set up this working tree."""
     own = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), **more}
     if own.pop("PYTHONDONTWRITEBYTECODE", None):
         # Else every process would compile all of torch anew: 3 s.
@@ -154,8 +158,25 @@ def command(root: Path, *arguments: str, **more: str) -> "subprocess.CompletedPr
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
+def in_process(root: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    """As `command`, without the seconds in which a new process loads torch.
+
+    Threads and instruction set are those of this process, so weights may differ from `trained`.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(root)
+        for name, value in more.items():
+            patch.setenv(name, value)
+        patch.setattr("steadyspike.commands._prepare", lambda: None)  # refuses a loaded torch
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+    status = int(end.value.code or 0)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
 def python(program: str, **more: str) -> "subprocess.CompletedProcess[str]":
-    """A program that a fresh Python has run to a good end."""
+    """Run a program in a new Python process, which must succeed."""
     return subprocess.run(
         [sys.executable, "-c", program],
         env=environment(**more),
@@ -166,7 +187,7 @@ def python(program: str, **more: str) -> "subprocess.CompletedProcess[str]":
 
 
 def refused(result: "subprocess.CompletedProcess[str]", *expected: str, status: int = 2) -> None:
-    """A mistake was told in one line on standard error that holds each regular expression."""
+    """The command failed with one line on standard error that matches each expression."""
     assert "Traceback" not in result.stderr, result.stderr
     assert result.returncode == status, result.stderr
     assert result.stdout == ""
@@ -178,7 +199,7 @@ def refused(result: "subprocess.CompletedProcess[str]", *expected: str, status: 
 
 
 def one_line(error: UserError, *words: str) -> str:
-    """The message, which is one line and holds all these words."""
+    """The error's message, which is one line and holds all these words."""
     message = str(error)
     assert "\n" not in message, message
     for word in words:
@@ -187,7 +208,7 @@ def one_line(error: UserError, *words: str) -> str:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens to."""
+    """A port of this machine that is not in use."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -207,7 +228,7 @@ def read_json(path: Path) -> Any:
 
 
 def change_json(path: Path, change: Callable[[Any], object]) -> None:
-    """``change`` is given what the file holds, to change it in place."""
+    """Edit a JSON file: ``change`` edits its parsed content in place."""
     content = read_json(path)
     change(content)
     path.write_text(json.dumps(content))
@@ -215,7 +236,7 @@ def change_json(path: Path, change: Callable[[Any], object]) -> None:
 
 @functools.cache
 def trained() -> Path:
-    """A project whose experiment `tiny` one process has trained without a break; not to change."""
+    """A project whose experiment `tiny` was trained without interruption; read-only."""
     root = Path(tempfile.mkdtemp(prefix="steadyspike-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     make_project(root)
@@ -224,8 +245,32 @@ def trained() -> Path:
     return root
 
 
+def start_machines(root: Path, count: int, *arguments: str) -> list["subprocess.Popen[str]"]:
+    """Agents of torchrun with one process each, as on machines that share a folder."""
+    endpoint = f"--rdzv-endpoint=localhost:{free_port()}"
+    options = ("--rdzv-backend=c10d", endpoint, "--rdzv-id=test", "--max-restarts=2")
+    return [start(root, "launch", f"--nnodes={count}", *options, *arguments) for _ in range(count)]
+
+
+def wait_for(agents: list["subprocess.Popen[str]"]) -> None:
+    """Wait until all have ended successfully."""
+    for agent in agents:
+        _, errors = agent.communicate(timeout=240)
+        assert agent.returncode == 0, errors
+
+
+@functools.cache
+def trained_by_two() -> Path:
+    """As `trained`, by two processes."""
+    root = Path(tempfile.mkdtemp(prefix="steadyspike-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    make_project(root)
+    wait_for(start_machines(root, 2, "train", "tiny"))
+    return root
+
+
 def make_project(root: Path) -> None:
-    """What `trained` has trained, before that."""
+    """A project folder with data and params.yaml, not trained."""
     write_data(root, train=200, test=30)
     write_params(
         root,

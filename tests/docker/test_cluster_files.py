@@ -14,7 +14,7 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
-from tiny import contents, environment, free_port, make_project, read_json
+from tiny import contents, environment, free_port, make_project, read_json, trained_by_two
 
 REPOSITORY = Path(__file__).parents[2]
 SLURM = REPOSITORY / "docker/slurm.sbatch"
@@ -23,7 +23,7 @@ Object = dict[str, Any]
 
 
 def objects() -> dict[str, Object]:
-    """What kubernetes.yaml describes, by kind."""
+    """The objects of kubernetes.yaml, by kind."""
     return {one["kind"]: one for one in yaml.safe_load_all(KUBERNETES.read_text())}
 
 
@@ -210,22 +210,21 @@ def test_a_job_near_its_time_limit_is_requeued(tmp_path: Path, status: int) -> N
 # The same lines, run as two machines would run them.
 
 
-@pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project after two nodes of Slurm have trained it."""
-    root = tmp_path_factory.mktemp("slurm")
-    make_project(root)
-    both = 'while [ "${1#--}" != "$1" ]; do shift; done; "$@" & "$@" & wait -n && wait -n'
-    _, err = (job := submit(root, "tiny", srun=both)).communicate(timeout=240)
-    assert job.returncode == 0, err
-    return root
-
-
 @pytest.mark.slow
-def test_two_nodes_of_slurm_train_together(two_nodes: Path) -> None:
-    assert read_json(two_nodes / "runs/tiny/environment.json")["processes"] == 2
-    assert (two_nodes / "runs/tiny/model.safetensors").is_file()
-    assert not (two_nodes / "runs/tiny/checkpoint.pt").exists()
+def test_two_nodes_of_slurm_train_together(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    both = 'while [ "${1#--}" != "$1" ]; do shift; done; "$@" & "$@" & wait -n && wait -n'
+    _, err = (job := submit(tmp_path, "tiny", srun=both)).communicate(timeout=240)
+    assert job.returncode == 0, err
+    assert read_json(tmp_path / "runs/tiny/environment.json")["processes"] == 2
+    assert_trained_by_two(tmp_path)
+
+
+def assert_trained_by_two(root: Path) -> None:
+    ours, theirs = contents(root / "runs"), contents(trained_by_two() / "runs")
+    assert ours.keys() == theirs.keys()
+    for name in ("model.safetensors", "best.safetensors", "history.csv"):
+        assert ours[f"tiny/{name}"] == theirs[f"tiny/{name}"], name
 
 
 def processes(pid: int) -> list[int]:
@@ -239,8 +238,8 @@ def processes(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_training_continues_after_the_first_pod_was_lost(tmp_path: Path, two_nodes: Path) -> None:
-    """All pods are restarted; the result is that of the undisturbed nodes of Slurm."""
+def test_training_continues_after_the_first_pod_was_lost(tmp_path: Path) -> None:
+    """All pods are restarted; the result is that of undisturbed processes."""
     make_project(tmp_path)
     (train,) = pod()["containers"]
     script = train["args"][0].replace(":29400", f":{free_port()}")
@@ -267,8 +266,5 @@ def test_training_continues_after_the_first_pod_was_lost(tmp_path: Path, two_nod
         time.sleep(0.1)
     assert lost
     assert starts > 2
-    ours, theirs = contents(tmp_path / "runs"), contents(two_nodes / "runs")
-    assert ours.keys() == theirs.keys()
-    for name in ("model.safetensors", "best.safetensors", "history.csv"):
-        assert ours[f"tiny/{name}"] == theirs[f"tiny/{name}"], name
+    assert_trained_by_two(tmp_path)
     assert "GPU: " in (tmp_path / "log").read_text()  # from `doctor --brief`

@@ -1,15 +1,16 @@
-"""An interrupted run ends as one that was not: the same bytes, whatever stopped it and when."""
+"""A resumed run ends with the bytes of an uninterrupted one, whatever stopped it and when."""
 
+import os
+import pty
 import random
 import signal
-import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from steadyspike.data import Dataset
 from steadyspike.train import accuracy, run
 from steadyspike.train.checkpoint import save_checkpoint
 from steadyspike.train.config import Experiment
@@ -20,6 +21,7 @@ from steadyspike.train.trainer import Trainer
 from tiny import (
     command,
     contents,
+    environment,
     finish,
     make_project,
     saved_state,
@@ -40,7 +42,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def outcome(trainer: Trainer) -> Any:
-    """All that a finished run leaves, weights as digests of their bits."""
+    """What a finished run leaves, weights as digests of their bits."""
     return (
         state_digest(trainer.model.state_dict()),
         state_digest(trainer.best),
@@ -72,14 +74,10 @@ def test_from_every_batch(name: str, tmp_path: Path) -> None:
         assert outcome(finish(resumed)) == outcome(whole), f"resumed after batch {stop}"
 
 
-def test_nothing_is_drawn_from_what_was_drawn_before() -> None:
-    """Two trainers in one process, their batches interleaved, do not disturb each other."""
+def test_two_interleaved_trainers_do_not_disturb_each_other() -> None:
     experiment, dataset = tiny_experiment(), tiny_dataset()
     whole = outcome(finish(Trainer(experiment, dataset)))
-    one, other = (
-        Trainer(experiment, dataset),
-        Trainer(tiny_experiment(seeds=[1]), dataset),
-    )
+    one, other = (Trainer(tiny_experiment(seeds=[seed]), dataset) for seed in (0, 1))
     while not one.finished:
         for _ in zip(one.run_epoch(), other.run_epoch(), strict=True):
             pass
@@ -139,41 +137,61 @@ def test_a_checkpoint_every_few_minutes_within_an_epoch(
     assert saved == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]
 
 
-def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second seed's run would begin otherwise, and whoever gave the signal wait in vain."""
-    experiment, dataset = tiny_experiment(seeds=[3, 5]), tiny_dataset()
-    begun: list[int] = []
-
-    def save(path: Path, one: Experiment, state: dict[str, Any]) -> None:
-        begun.append(one.seed)
-        save_checkpoint(path, one, state)
-        if state["epoch"] == one.training.epochs and one.seed == 3:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "save_checkpoint", save)
-        with pytest.raises(Stopped) as stopped:
-            train_run(experiment, dataset, tmp_path / "stopped")
-    assert stopped.value.exit_status == 143
-    assert set(begun) == {3}
-    train_run(experiment, dataset, tmp_path / "stopped")
-    train_run(experiment, dataset, tmp_path / "whole")
-    for place in ("", "seeds/5"):
-        assert outputs(tmp_path / "stopped" / place) == outputs(tmp_path / "whole" / place)
-
-
 def outputs(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
-@pytest.mark.parametrize("broken", OUTPUTS)
-def test_killed_between_two_outputs(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of two seeds, 3 and 5, trained without interruption; read-only."""
+    folder = tmp_path_factory.mktemp("whole")
+    train_run(tiny_experiment(seeds=[3, 5]), tiny_dataset(), folder)
+    return folder
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_is_not_lost(
+    whole: Path, tmp_path: Path
 ) -> None:
-    experiment, dataset = tiny_experiment(), tiny_dataset()
-    train_run(experiment, dataset, tmp_path / "whole")
+    """Otherwise the second seed's run would begin, and the sender would wait in vain."""
+    experiment, dataset = tiny_experiment(seeds=[3, 5]), tiny_dataset()
+    begun: set[int] = set()
+
+    def save(path: Path, one: Experiment, state: dict[str, Any]) -> None:
+        begun.add(one.seed)
+        save_checkpoint(path, one, state)
+        if state["epoch"] == one.training.epochs and one.seed == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "save_checkpoint", save)
+        with pytest.raises(Stopped) as stopped:
+            train_run(experiment, dataset, tmp_path)
+    assert stopped.value.exit_status == 143
+    assert begun == {3}
+    train_run(experiment, dataset, tmp_path)
+    for place in ("", "seeds/5"):
+        assert outputs(tmp_path / place) == outputs(whole / place)
+
+
+def test_several_seeds_resume_each_from_its_own_checkpoint(whole: Path, tmp_path: Path) -> None:
+    experiment, dataset = tiny_experiment(seeds=[3, 5]), tiny_dataset()
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, signal.SIGINT, 8)  # in the second seed's first epoch
+        with pytest.raises(Stopped):
+            train_run(experiment, dataset, tmp_path / "stopped")
+    train_run(experiment, dataset, tmp_path / "stopped")
+    expected, resumed = contents(whole), contents(tmp_path / "stopped")
+    assert expected.keys() == resumed.keys()
+    assert not [name for name in resumed if "checkpoint" in name]
+    differing = {Path(name).name for name in expected if expected[name] != resumed[name]}
+    assert differing <= {"timing.json", "environment.json"}
+    train_run(tiny_experiment(seeds=[5]), dataset, tmp_path / "5")
+    assert outputs(tmp_path / "5")["model.safetensors"] == expected["seeds/5/model.safetensors"]
+
+
+@pytest.mark.parametrize("broken", OUTPUTS)
+def test_killed_between_two_outputs(broken: str, whole: Path, tmp_path: Path) -> None:
+    experiment, dataset = tiny_experiment(seeds=[3]), tiny_dataset()
     write = run.write_atomically
 
     def killed(path: Path, content: bytes | str) -> None:
@@ -181,92 +199,15 @@ def test_killed_between_two_outputs(
             raise KeyboardInterrupt
         write(path, content)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "write_atomically", killed)
         with pytest.raises(KeyboardInterrupt):
-            train_run(experiment, dataset, tmp_path / "killed")
-    assert (tmp_path / "killed" / "checkpoint.pt").exists()
-    train_run(experiment, dataset, tmp_path / "killed")
-    assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
-    assert not (tmp_path / "killed" / "checkpoint.pt").exists()
-
-
-def test_several_seeds_resume_each_from_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    experiment, dataset = tiny_experiment(seeds=[3, 5]), tiny_dataset()
-    train_run(experiment, dataset, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        interrupt(patch, signal.SIGINT, 8)  # in the second seed's first epoch
-        with pytest.raises(Stopped):
-            train_run(experiment, dataset, tmp_path / "stopped")
-    train_run(experiment, dataset, tmp_path / "stopped")
-    whole, stopped = (contents(tmp_path / name) for name in ("whole", "stopped"))
-    assert whole.keys() == stopped.keys()
-    assert not [name for name in stopped if "checkpoint" in name]
-    differing = {name for name in whole if whole[name] != stopped[name]}
-    assert {Path(name).name for name in differing} <= {"timing.json", "environment.json"}
-    for place, seed in (("", 3), ("seeds/5", 5)):
-        train_run(tiny_experiment(seeds=[seed]), dataset, tmp_path / str(seed))
-        assert (
-            outputs(tmp_path / "whole" / place)["model.safetensors"]
-            == (outputs(tmp_path / str(seed))["model.safetensors"])
-        )
-
-
-def wait_for_epoch(process: "subprocess.Popen[str]") -> None:
-    """Read until a line tells that an epoch ended; its checkpoint is written right after."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "  test " in line:
-            return
-    raise AssertionError(f"it ended with {process.wait()} before an epoch was over")
-
-
-def stop(root: Path, number: int) -> tuple[int, str]:
-    """Train until an epoch is over and a random moment longer, then send a signal."""
-    with start(root, "train", "tiny") as process:
-        wait_for_epoch(process)
-        time.sleep(random.uniform(0, 0.1))  # an epoch takes about as long
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        return process.returncode, err
-
-
-@pytest.mark.slow
-def test_a_killed_an_interrupted_and_a_terminated_process(tmp_path: Path) -> None:
-    random.seed()
-    make_project(tmp_path)
-    folder = tmp_path / "runs" / "tiny"
-    status, _ = stop(tmp_path, signal.SIGKILL)
-    assert status == -signal.SIGKILL
-    left = {path.name.removeprefix(".").removesuffix(".tmp") for path in folder.glob("*.*")}
-    assert left <= {"checkpoint.pt", "checkpoint-before.pt", "environment.json"}
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        got, err = stop(tmp_path, number)
-        assert got == status
-        assert err.splitlines()[-1] == (
-            "steadyspike: tiny stopped; the same command goes on from runs/tiny/checkpoint.pt"
-        )
-        assert "Traceback" not in err
-        assert (folder / "checkpoint.pt").is_file()
-        assert not (folder / "model.safetensors").exists()
-    last = command(tmp_path, "train", "tiny")
-    assert last.returncode == 0, last.stderr
-    assert "epoch 1/8" not in last.stderr
-    assert outputs(folder) == outputs(trained() / "runs" / "tiny")
-    assert not (folder / "checkpoint.pt").exists()
-
-
-@pytest.mark.slow
-def test_a_time_limit_is_as_good_as_a_signal(tmp_path: Path) -> None:
-    make_project(tmp_path)
-    stopped = command(tmp_path, "train", "tiny", "--stop-after", "0s")
-    assert stopped.returncode == 143
-    assert "the same command goes on from" in stopped.stderr
-    assert (tmp_path / "runs/tiny/checkpoint.pt").is_file()
-    assert command(tmp_path, "train", "tiny", "--stop-after", "1h").returncode == 0
-    assert outputs(tmp_path / "runs" / "tiny") == outputs(trained() / "runs" / "tiny")
+            train_run(experiment, dataset, tmp_path)
+    assert (tmp_path / "checkpoint.pt").exists()
+    train_run(experiment, dataset, tmp_path)
+    for name in ("model.safetensors", "best.safetensors", "history.csv"):
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_a_signal_does_not_wait_for_the_end_of_an_evaluation(
@@ -297,8 +238,75 @@ def test_a_signal_does_not_wait_for_the_end_of_an_evaluation(
     assert outcome(resumed) == outcome(finish(Trainer(experiment, dataset)))
 
 
-def test_a_dataset_is_not_changed_by_training() -> None:
-    dataset: Dataset = tiny_dataset()
-    before = dataset.train.images.clone()  # type: ignore[attr-defined]
-    finish(Trainer(tiny_experiment(), dataset))
-    assert before.equal(dataset.train.images)  # type: ignore[attr-defined]
+# Processes; SIGINT stops one in ../test_bad_input.py
+
+
+def stop_by_signal(root: Path, number: int) -> tuple[int, str]:
+    """Train until an epoch is over and a random moment longer, then send a signal."""
+    with start(root, "train", "tiny") as process:
+        assert process.stderr is not None
+        assert any("  test " in line for line in process.stderr), "no epoch was finished"
+        time.sleep(random.uniform(0, 0.1))  # an epoch takes about as long
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        return process.returncode, err
+
+
+def stop_by_time(root: Path) -> tuple[int, str]:
+    stopped = command(root, "train", "tiny", "--stop-after", "0s")
+    return stopped.returncode, stopped.stderr
+
+
+def close_the_terminal(root: Path, *through: str) -> int:
+    """Train on a terminal that is closed after an epoch: the exit status."""
+    child, terminal = pty.fork()
+    if child == 0:
+        train = (sys.executable, "-m", "steadyspike", "train", "tiny")
+        os.chdir(root)
+        os.execvpe("env", ["env", *through, *train], environment(TERM="xterm"))
+    shown = b""
+    while b"  test " not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.slow
+def test_a_process_stopped_in_every_way_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    random.seed()
+    make_project(tmp_path)
+    folder = tmp_path / "runs" / "tiny"
+    status, _ = stop_by_signal(tmp_path, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    left = {path.name.removeprefix(".").removesuffix(".tmp") for path in folder.glob("*.*")}
+    assert left <= {"checkpoint.pt", "checkpoint-before.pt", "environment.json"}
+    for stop in (lambda root: stop_by_signal(root, signal.SIGTERM), stop_by_time):
+        status, err = stop(tmp_path)
+        assert status == 143
+        assert err.splitlines()[-1] == (
+            "steadyspike: tiny stopped; the same command goes on from runs/tiny/checkpoint.pt"
+        )
+        assert "Traceback" not in err
+        assert (folder / "checkpoint.pt").is_file()
+        assert not (folder / "model.safetensors").exists()
+    assert close_the_terminal(tmp_path) == 128 + signal.SIGHUP
+    last = command(tmp_path, "train", "tiny", "--stop-after", "1h")
+    assert last.returncode == 0, last.stderr
+    assert "epoch 1/8" not in last.stderr
+    assert outputs(folder) == outputs(trained() / "runs" / "tiny")
+    assert not (folder / "checkpoint.pt").exists()
+
+
+@pytest.mark.slow
+def test_output_that_nobody_reads_any_more_does_not_stop_training(tmp_path: Path) -> None:
+    """The closed terminal of a process that ignores SIGHUP, as under `nohup`; a killed `tee`."""
+    make_project(tmp_path / "nohup")
+    make_project(tmp_path / "tee")
+    with start(tmp_path / "tee", "train", "tiny") as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()
+        assert close_the_terminal(tmp_path / "nohup", "--ignore-signal=HUP") == 0
+        assert process.wait(120) == 0
+    for root in ("nohup", "tee"):
+        assert outputs(tmp_path / root / "runs/tiny") == outputs(trained() / "runs/tiny")
