@@ -102,20 +102,6 @@ def test_each_seed_has_its_accuracy(
 # Sources of the threshold
 
 
-def test_other_thresholds_and_batches(
-    measured: Path, experiment: Experiment, dataset: Dataset
-) -> None:
-    inference = read_metrics(measured / "metrics.json").inference
-
-    def accuracy(threshold: Literal["live", "fixed"] | None, batch: int | None) -> float:
-        weights = measured / "model.safetensors"
-        return round(measure_weights(experiment, dataset, weights, threshold, batch).accuracy, 4)
-
-    assert accuracy(None, None) == accuracy("live", 10) == inference.live
-    assert accuracy("fixed", None) == accuracy("fixed", 1) == inference.fixed
-    assert accuracy(None, 1) == inference.batch_1
-
-
 def test_a_network_without_thresholds_to_choose(dataset: Dataset, tmp_path: Path) -> None:
     experiment = tiny_experiment(**{"model.stabilize_threshold": False, "training.epochs": 1})
     train_run(experiment, dataset, tmp_path)
@@ -150,6 +136,13 @@ def test_each_threshold_is_measured_whichever_is_the_experiments_own(
     assert metrics.inference.model_dump() == {"live": 40, "fixed": 70, "batch_1": 31}
     assert metrics.accuracy.last == getattr(metrics.inference, threshold)
     assert metrics.evaluation.model_dump() == {"batch": 10, "steps": 3, "threshold": threshold}
+
+    def accuracy(threshold: Literal["live", "fixed"] | None, batch: int | None) -> float:
+        weights = tmp_path / "model.safetensors"
+        return measure_weights(experiment, dataset, weights, threshold, batch).accuracy
+
+    assert accuracy(None, None) == metrics.accuracy.last
+    assert (accuracy("live", 5), accuracy("fixed", 1)) == (35, 61)
 
 
 # Refused
