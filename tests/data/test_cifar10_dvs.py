@@ -11,7 +11,7 @@ from steadyspike import data
 from steadyspike.data.cifar10_dvs import CLASSES, DATASET, convert, split_names
 from steadyspike.data.clips import EventDataset
 from steadyspike.errors import UserError
-from tiny import contents, one_line
+from tiny import contents
 
 from .formats import aedat2, write_zip
 
@@ -82,8 +82,6 @@ def test_nine_tenths_of_the_sorted_names_are_for_training() -> None:
     ("change", "message"),
     [
         ({"automobile/cifar10_automobile_3.aedat": recording(1, 3)[:-3]}, "_3.aedat: truncated"),
-        ({"automobile/cifar10_automobile_3.aedat": b"x" * 99}, "_3.aedat: expected an AEDAT 2.0"),
-        ({"automobile/cifar10_automobile_3.aedat": aedat2([])}, "_3.aedat: no events"),
         (None, "automobile.zip: expected at least 2 .aedat files"),
     ],
 )
@@ -95,15 +93,3 @@ def test_nothing_is_left_of_a_damaged_recording(
     with pytest.raises(UserError, match=re.escape(message)):
         of_archives(tmp_path).fetch(tmp_path)
     assert sorted(contents(tmp_path)) == ["cifar10_dvs/airplane.zip", "cifar10_dvs/automobile.zip"]
-
-
-def test_a_missing_archive_is_explained_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        data.fetch("cifar10_dvs", tmp_path)
-    one_line(
-        caught.value,
-        f"{tmp_path}/cifar10_dvs/airplane.zip: missing; its publisher gives no SHA-256",
-        "MD5 0afd5c4bf9ae06af762a77b180354fdd",
-        "https://ndownloader.figshare.com/files/7712788",
-        "run `steadyspike fetch cifar10_dvs` again",
-    )

@@ -10,10 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from steadyspike import data
 from steadyspike.data.clips import FILES, EventDataset, write_clips
 from steadyspike.data.loading import batches, epoch_order
 from steadyspike.errors import UserError
-from tiny import change_json
+from tiny import change_json, one_line
 
 STEPS = 2
 LABELS = {"train": [3, 1, 2, 0], "test": [1, 1]}
@@ -193,3 +194,31 @@ def test_frames_of_another_form_are_refused(root: Path, array: NDArray[np.generi
     np.save(root / "set" / FILES[0], array, allow_pickle=True)
     with pytest.raises(UserError, match=r"_(frames|labels)\.npy: altered; expected"):
         SET.open_split(root / "set", "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "archive", "md5", "url"),
+    [
+        (
+            "cifar10_dvs",
+            "airplane.zip",
+            "0afd5c4bf9ae06af762a77b180354fdd",
+            "https://ndownloader.figshare.com/files/7712788",
+        ),
+        (
+            "dvs_gesture",
+            "DvsGesture.tar.gz",
+            "8a5c71fb11e24e5ca5b11866ca6c00a1",
+            "https://ibm.ent.box.com/",
+        ),
+    ],
+)
+def test_a_missing_archive_is_explained_in_one_line(
+    tmp_path: Path, name: str, archive: str, md5: str, url: str
+) -> None:
+    again = f"run `steadyspike fetch {name}` again"
+    with pytest.raises(UserError) as caught:
+        data.fetch(name, tmp_path)
+    one_line(caught.value, f"{tmp_path}/{name}/{archive}: missing", f"MD5 {md5}", url, again)
+    with pytest.raises(UserError, match=f"missing; get it with `steadyspike fetch {name}`"):
+        data.load(name, tmp_path)

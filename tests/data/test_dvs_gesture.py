@@ -11,7 +11,7 @@ import torch
 from steadyspike import data
 from steadyspike.data.dvs_gesture import CLASSES, DATASET, RELEASED_CLASSES, read_labels
 from steadyspike.errors import UserError
-from tiny import contents, one_line
+from tiny import contents
 
 from .formats import aedat3, packet, tar_of
 from .formats import gesture_labels as labels
@@ -84,20 +84,6 @@ def test_recordings_become_clips_in_the_released_order(tmp_path: Path) -> None:
     # All 99 valid ones: 4 a frame, 23 in the last.
     assert test[0].flatten(1).sum(-1).tolist() == [4] * 19 + [23]
     assert test[0, 0].nonzero().tolist() == [[0, 0, 0], [0, 4, 2], [1, 2, 1], [1, 6, 3]]
-
-
-def test_a_missing_archive_is_explained_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        data.fetch("dvs_gesture", tmp_path)
-    one_line(
-        caught.value,
-        f"{tmp_path}/dvs_gesture/DvsGesture.tar.gz: missing",
-        "8a5c71fb11e24e5ca5b11866ca6c00a1",
-        "https://ibm.ent.box.com/",
-        "steadyspike fetch dvs_gesture",
-    )
-    with pytest.raises(UserError, match=r"missing; get it with `steadyspike fetch dvs_gesture`"):
-        data.load("dvs_gesture", tmp_path)
 
 
 @pytest.mark.parametrize(

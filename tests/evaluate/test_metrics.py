@@ -6,39 +6,14 @@ from typing import Any
 
 import pytest
 
+from report import samples
 from steadyspike import records
 from steadyspike.errors import UserError
 from steadyspike.evaluate import metrics
 from tiny import change_json, one_line, read_json
 
-ACCURACY = metrics.Accuracy(last=71.25, best=72.0, best_epoch=3)
-METRICS = metrics.Metrics(
-    experiment="osr",
-    parameters=1000,
-    accuracy=ACCURACY,
-    loss=metrics.Loss(train=0.31, test=0.92),
-    firing_rate=metrics.FiringRate(gross=0.15, per_step=[0.1, 0.2]),
-    operations=metrics.Operations(
-        synaptic_operations=5e6,
-        multiply_accumulates=1e6,
-        energy_nanojoule=9100.0,
-        dense_multiply_accumulates=8e6,
-    ),
-    inference=metrics.Inference(live=71.25),
-    osr_fallbacks=0,
-    evaluation=metrics.Evaluation(batch=100, steps=2, threshold="constant"),
-)
-LAYER = metrics.Layer(
-    name="features.0.neuron",
-    firing_rate=[0.1, 0.2],
-    counts=[[1, 2, 3], [3, 4, 5]],
-    below=[0, 1],
-    above=[2, 3],
-    mean=[0.1, 0.2],
-    std=[0.5, 0.6],
-    threshold=[1.0, 1.0],
-)
-LAYERS = metrics.Layers(bins=metrics.Bins(low=-1.0, high=1.0, count=3), layers=[LAYER, LAYER])
+METRICS = metrics.Metrics.model_validate(samples.metrics("osr"))
+LAYERS = metrics.Layers.model_validate(samples.layers(2, steps=2, count=3))
 MEMORY = [
     metrics.Memory(method="online", steps=2, bytes=1_894_572),
     metrics.Memory(method="bptt", steps=30, bytes=2**40),
@@ -50,10 +25,11 @@ Change = Callable[[dict[str, Any]], object]
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
-    for values in (METRICS.model_copy(update={"seeds": {"0": ACCURACY, "1": ACCURACY}}), METRICS):
+    seeds = {"0": METRICS.accuracy, "1": METRICS.accuracy}
+    for values in (METRICS.model_copy(update={"seeds": seeds}), METRICS):
         metrics.write_metrics(path, values)
         assert metrics.read_metrics(path) == values
-    assert read_json(path)["inference"] == {"live": 71.25}  # what was not measured is left out
+    assert read_json(path)["inference"] == {"live": 73.961}  # what was not measured is left out
     metrics.write_layers(path, LAYERS)
     assert metrics.read_layers(path) == LAYERS
     metrics.write_memory(path, MEMORY)
@@ -85,18 +61,6 @@ def refused(read: Callable[[Path], object], path: Path, *words: str) -> None:
         (lambda m: m.update(seeds={"0": {"last": 1.0}}), "seeds.0.best"),
         (lambda m: m["evaluation"].update(threshold="soft"), "evaluation.threshold"),
         (lambda m: m["evaluation"].update(batch=0), "evaluation.batch"),
-    ],
-)
-def test_malformed_metrics(tmp_path: Path, change: Change, key: str) -> None:
-    path = tmp_path / "metrics.json"
-    metrics.write_metrics(path, METRICS)
-    change_json(path, change)
-    refused(metrics.read_metrics, path, f": {key}: ")
-
-
-@pytest.mark.parametrize(
-    ("change", "key"),
-    [
         (lambda m: m["bins"].pop("low"), "bins.low"),
         (lambda m: m["bins"].update(low=3.0), "bins.low"),
         (lambda m: m["layers"][1]["counts"].pop(), "layers.1.counts"),
@@ -107,11 +71,15 @@ def test_malformed_metrics(tmp_path: Path, change: Change, key: str) -> None:
         (lambda m: m.update(layers=[]), "layers"),
     ],
 )
-def test_malformed_layers(tmp_path: Path, change: Change, key: str) -> None:
-    path = tmp_path / "layers.json"
-    metrics.write_layers(path, LAYERS)
+def test_malformed_values(tmp_path: Path, change: Change, key: str) -> None:
+    path = tmp_path / "file"
+    of_layers = key.startswith(("bins", "layers"))
+    if of_layers:
+        metrics.write_layers(path, LAYERS)
+    else:
+        metrics.write_metrics(path, METRICS)
     change_json(path, change)
-    refused(metrics.read_layers, path, f": {key}: ")
+    refused(metrics.read_layers if of_layers else metrics.read_metrics, path, f": {key}: ")
 
 
 @pytest.mark.parametrize(

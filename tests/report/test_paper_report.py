@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from report import samples
-from report.page_reader import check_alone, read
+from report.page_reader import check_alone, read, tags, text_of
 from steadyspike.errors import UserError
 from steadyspike.report import list_cells, tables, write_paper_report
 from steadyspike.report.paper import own_cells
@@ -190,14 +190,15 @@ def test_the_page_is_well_formed_and_stands_alone(
             assert "dvc --cd pipelines repro report" in (folder / f"{name}.svg").read_text()
     page = read(folder / "index.html")
     check_alone(page, folder.iterdir())
-    assert page.tags.count("table") == page.tags.count("caption") == (6 if run else 4)
-    assert page.tags.count("svg") == 3
-    assert ("12 of 39" if run else "0 of 39") in page.text
-    assert "Zheng et al. 2021" in page.text
+    found, text = tags(page), text_of(page)
+    assert found.count("table") == found.count("caption") == (6 if run else 4)
+    assert found.count("svg") == 3
+    assert ("12 of 39" if run else "0 of 39") in text
+    assert "Zheng et al. 2021" in text
     results = Results.of_all(pipelines)
     done = {cell.command for cell in own_cells() if results.done(cell)}
     for command in {cell.command for cell in own_cells()}:
-        assert (command in page.text) == (command not in done)
+        assert (command in text) == (command not in done)
 
 
 def test_the_list_has_a_line_for_each_cell(some: Path) -> None:
