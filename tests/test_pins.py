@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from steadyspike.pins import CPU_PINS, keep_freed_memory, pin_cpu
+from steadyspike.pins import CPU_PINS, pin_cpu
 from tiny import environment, python, read_json, write_data, write_params
 
 OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")
-#: What a user's shell may hold, all of it against us.
+# Settings that a user's shell may hold, each of which would change the bits.
 ADVERSE = {
     "OMP_NUM_THREADS": "7",
     "MKL_NUM_THREADS": "1",
@@ -28,17 +28,12 @@ ADVERSE = {
 }
 
 
-def test_late_is_an_error() -> None:
-    """This process has torch; pinned now, it would only look pinned."""
+def test_pinning_after_torch_has_loaded_is_an_error() -> None:
     before = dict(os.environ)
     assert "torch" in sys.modules
     with pytest.raises(RuntimeError, match="before torch is imported"):
         pin_cpu()
     assert dict(os.environ) == before
-
-
-def test_memory_may_be_kept_at_any_time() -> None:
-    keep_freed_memory()
 
 
 PROGRAM = """
@@ -118,15 +113,15 @@ def test_the_same_bytes_in_any_place_environment_and_number_of_cores(tmp_path: P
     assert differing.result()["model.safetensors"] != plain.result()["model.safetensors"]
 
 
-def test_a_processor_without_avx2_is_told_and_not_asked_for_it(tmp_path: Path) -> None:
-    """Torch takes the pin's word and would die of an illegal instruction."""
+def test_avx2_is_not_pinned_on_a_processor_without_it(tmp_path: Path) -> None:
+    """Torch does not check, and would crash."""
     (tmp_path / "cpuinfo").write_text("flags\t: sse sse2\n")
     code = (
         "import os, pathlib, sys; from steadyspike import pins; "
         f"pins.has_avx2.__defaults__ = (pathlib.Path({str(tmp_path / 'cpuinfo')!r}),); "
         "pins.pin_cpu(); print(os.environ.get('ATEN_CPU_CAPABILITY'))"
     )
-    told = python(code)
-    assert told.stdout == "None\n"
-    assert "no AVX2" in told.stderr
-    assert len(told.stderr.splitlines()) == 1
+    result = python(code)
+    assert result.stdout == "None\n"
+    assert "no AVX2" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from golden import load, noise
-from steadyspike.cli import main
 from steadyspike.deploy import import_released, load_released
 from steadyspike.errors import UserError
 from steadyspike.evaluate.weights import load_weights
 from steadyspike.models import VGGSNN, build
+from tiny import in_process, refused
 
 GOLDEN = load("released_models")
 
@@ -67,27 +67,16 @@ def test_another_architecture_is_refused(other: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pth"]
 
 
-def test_the_command_ends_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # torch is loaded already here
-    monkeypatch.setattr("steadyspike.commands._prepare", lambda: None)
-    out = tmp_path / "model.safetensors"
+def test_the_command(tmp_path: Path) -> None:
     shapes = GOLDEN["vggsnn_3x32_10"]["keys"]
-    checkpoint = released(tmp_path / "good.pth", shapes)
-    with pytest.raises(SystemExit) as end:
-        main(["import-released", str(checkpoint), "--model", "vggsnn", "--out", str(out)])
-    assert end.value.code == 0
-    assert "9,231,114 parameters" in capsys.readouterr().out
-    missing = {key: shape for key, shape in shapes.items() if key != "features.1.bn.gamma"}
-    checkpoint = released(tmp_path / "bad.pth", missing)
-    with pytest.raises(SystemExit) as end:
-        main(["import-released", str(checkpoint), "--model", "vggsnn", "--out", str(out)])
-    assert end.value.code == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "bad.pth" in told
-    assert "features.1.bn.gamma" in told
+    released(tmp_path / "good.pth", shapes)
+    released(tmp_path / "bad.pth", {k: v for k, v in shapes.items() if k != "features.1.bn.gamma"})
+    arguments = ("--model", "vggsnn", "--out", "model.safetensors")
+    result = in_process(tmp_path, "import-released", "good.pth", *arguments)
+    assert result.returncode == 0
+    assert "9,231,114 parameters" in result.stdout
+    result = in_process(tmp_path, "import-released", "bad.pth", *arguments)
+    refused(result, r"bad\.pth: .*features\.1\.bn\.gamma")
 
 
 def test_an_unknown_network_is_refused(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_against_a_direct_loop(model: nn.Module, dataset: Dataset, batch: int, c
 
 def test_a_perfect_and_a_hopeless_network(dataset: Dataset) -> None:
     class Oracle(nn.Module):
-        """Knows the labels by the samples' order; votes for the class `shift` further."""
+        """Knows the labels from the order of the samples; votes for the class `shift` further."""
 
         def __init__(self, shift: int) -> None:
             super().__init__()
@@ -81,7 +81,7 @@ def test_a_perfect_and_a_hopeless_network(dataset: Dataset) -> None:
     assert evaluate(Oracle(1), dataset, HOW).loss > 40
 
 
-def test_nothing_of_the_model_changes(model: nn.Module, dataset: Dataset) -> None:
+def test_evaluation_leaves_the_model_unchanged(model: nn.Module, dataset: Dataset) -> None:
     before = weights_sha256(model.state_dict())
     for training in (True, False):
         model.train(training)
@@ -90,33 +90,26 @@ def test_nothing_of_the_model_changes(model: nn.Module, dataset: Dataset) -> Non
     assert weights_sha256(model.state_dict()) == before
 
 
-def test_the_mode_comes_back_when_the_loop_is_left_early(
-    model: nn.Module, dataset: Dataset
-) -> None:
-    model.train()
-    shown = presentations(model, dataset, HOW)
-    logits, labels = next(shown)
-    assert logits.shape == (4, 10, 10)
-    assert labels.equal(dataset.test.labels[:10])
-    assert not logits.requires_grad
-    shown.close()  # type: ignore[attr-defined]
-    assert model.training
-
-
-def test_every_sample_is_shown_once_in_order(model: nn.Module, dataset: Dataset) -> None:
+def test_every_sample_is_presented_once_in_order(model: nn.Module, dataset: Dataset) -> None:
     labels = [labels for _, labels in presentations(model, dataset, HOW)]
     assert [len(part) for part in labels] == [10, 10, 3]
     assert torch.cat(labels).equal(dataset.test.labels)
 
 
-def test_it_is_evaluated_as_the_experiment_says() -> None:
+def test_the_mode_is_restored_when_the_loop_is_left_early(
+    model: nn.Module, dataset: Dataset
+) -> None:
+    model.train()
+    shown = presentations(model, dataset, HOW)
+    logits, _ = next(shown)
+    assert logits.shape == (4, 10, 10)
+    assert not logits.requires_grad
+    shown.close()  # type: ignore[attr-defined]
+    assert model.training
+
+
+def test_the_experiment_decides_the_presentation() -> None:
     experiment = tiny_experiment(
-        **{
-            "training.steps": 6,
-            "training.chunk": 6,
-            "evaluation.steps": 3,
-            "evaluation.batch": 7,
-            "training.mse_weight": 0.5,
-        }
+        training={"steps": 6, "chunk": 6, "mse_weight": 0.5}, evaluation={"steps": 3, "batch": 7}
     )
     assert Presentation.of(experiment) == Presentation(batch=7, steps=3, chunk=3, mse_weight=0.5)

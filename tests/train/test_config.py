@@ -1,9 +1,7 @@
-import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,14 +9,14 @@ from steadyspike.errors import UserError
 from steadyspike.models import MODELS, build, option_names
 from steadyspike.train.config import Experiment, load_experiment, load_experiments
 from steadyspike.train.params import merge
-from tiny import DEFAULTS, REPOSITORY, nested, read_json, tiny_experiment, write_params
+from tiny import DEFAULTS, REPOSITORY, read_json, tiny_experiment, write_params
 
 INFINITY = float("inf")
 NAN = float("nan")
 
 
 def refusal(root: Path, **dotted: Any) -> str:
-    """What is said of an experiment `a` with these keys; empty if nothing is."""
+    """The error for an experiment `a` with these keys; empty if there is none."""
     write_params(root, {"a": dotted})
     try:
         load_experiment(root / "params.yaml", "a")
@@ -34,25 +32,15 @@ def refusal(root: Path, **dotted: Any) -> str:
     ("dotted", "expected"),
     [
         ({"training.step": 4}, "training.step: unknown key (did you mean steps?)"),
-        ({"training.lr": 0.1}, "training.lr: unknown key, expected one of: epochs, batch, steps"),
-        ({"trainig": {}}, "trainig: unknown key (did you mean training?)"),
         ({"name": "b"}, ".name: unknown key"),
-        ({"model.stabilise_threshold": True}, "(did you mean stabilize_threshold?)"),
-        ({"dataset.nme": "x"}, "dataset.nme: unknown key (did you mean name?)"),
         ({"training.steps": 0}, "training.steps: should be greater than or equal to 1, got 0"),
-        ({"training.steps": -1}, "training.steps: should be greater than or equal to 1, got -1"),
         ({"training.steps": 4.0}, "training.steps: should be a valid integer, got 4.0"),
-        ({"training.steps": "4"}, "training.steps: should be a valid integer, got '4'"),
         ({"training.steps": True}, "training.steps: should be a valid integer, got True"),
-        ({"training.steps": None}, "training.steps: should be a valid integer, got None"),
         ({"training.batch": 10**7}, "training.batch: should be less than or equal to 1000000"),
         ({"training.learning_rate": 0}, "training.learning_rate: should be greater than 0"),
         ({"training.learning_rate": "fast"}, "should be a valid number, got 'fast'"),
-        ({"training.learning_rate": INFINITY}, "should be a finite number, got inf"),
         ({"training.learning_rate": NAN}, "should be a finite number, got nan"),
-        ({"training.weight_decay": -1e-4}, "training.weight_decay: should be greater than or"),
         ({"training.momentum": 1.0}, "training.momentum: should be less than 1"),
-        ({"training.mse_weight": 1.1}, "training.mse_weight: should be less than or equal to 1"),
         ({"training.precision": "float16"}, "should be 'float32', 'tf32', 'bfloat16' or 'float64'"),
         ({"training.chunk": 5}, "training.chunk: at most training.steps (4), got 5"),
         ({"training.chunk": 0}, "training.chunk: should be greater than or equal to 1, got 0"),
@@ -64,29 +52,23 @@ def refusal(root: Path, **dotted: Any) -> str:
         ({"model.norm": "orc"}, "model.norm: should be 'osr', 'per_step', 'linear' or 'batch'"),
         ({"model.norm": ["osr"]}, "model.norm: should be 'osr', 'per_step', 'linear' or 'batch'"),
         ({"model.online": "yes"}, "model.online: should be a valid boolean, got 'yes'"),
-        ({"model.online": 1}, "model.online: should be a valid boolean, got 1"),
         ({"model.tau": 0.5}, "model.tau must be at least 1 step, not 0.5"),
-        ({"model.tau": NAN}, "model.tau must be at least 1 step, not nan"),
         ({"model.v_threshold": 0.0}, "model.v_threshold must be positive and finite, not 0.0"),
         ({"model.surrogate_slope": INFINITY}, "model.surrogate_slope must be positive and finite"),
         ({"model.dropout": 1.0}, "model.dropout must be at least 0 and below 1, not 1.0"),
         ({"model.fallback_ratio": 0.0}, "model.fallback_ratio must be positive, not 0.0"),
         ({"model.widths": []}, "model.widths: "),
-        ({"model.widths": 16}, "model.widths: should be a valid list, got 16"),
         ({"model.widths": [16, "Q"]}, "model.widths.1"),
         ({"model.widths": [16, 0]}, "model.widths.1"),
         ({"model.widths": [True]}, "model.widths.0"),
         ({"model.name": "vgg"}, "model.name: expected one of: vggsnn, resnet19"),
         ({"model": None}, "model: should be"),
-        ({"model": "vggsnn"}, "model: should be"),
         ({"training": [1]}, "training: should be"),
         ({"dataset.name": 3}, "dataset.name: should be a valid string, got 3"),
         ({"dataset.augmentation": "all"}, "dataset.augmentation: expected one of none, flip"),
         ({"dataset.name": "mnist"}, "dataset.name: expected one of cifar10"),
         ({"device": "gpu"}, "device: should be 'cpu' or 'cuda', got 'gpu'"),
-        ({"evaluation.batch": 0}, "evaluation.batch: should be greater than or equal to 1, got 0"),
         ({"seeds": []}, "seeds: "),
-        ({"seeds": 0}, "seeds: should be a valid list, got 0"),
         ({"seeds": [-1]}, "seeds.0: should be greater than or equal to 0, got -1"),
         ({"seeds": [2**63]}, "seeds.0: should be less than"),
         ({"seeds": [1, 2, 1]}, "seeds: each once, got [1, 2, 1]"),
@@ -102,25 +84,16 @@ def test_a_mistake_is_named_with_its_key(
     assert len(message) < 500
 
 
-def test_several_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_several_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     message = refusal(tmp_path, **{"training.steps": 0, "model.norm": "x", "model.tao": 2.0})
     assert message.count("; ") == 2
     for key in ("training.steps", "model.norm", "model.tao"):
         assert key in message
 
 
-def test_missing_defaults_are_told(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("experiments: {a: {seeds: [0]}}")
-    with pytest.raises(UserError, match=r"training: missing, in the defaults too"):
-        load_experiments(tmp_path / "params.yaml")
-    defaults = {
-        key: dict(value) if isinstance(value, dict) else value for key, value in DEFAULTS.items()
-    }
-    del defaults["training"]["momentum"]
-    (tmp_path / "params.yaml").write_text(
-        yaml.safe_dump({"defaults": defaults, "experiments": {"a": {}}})
-    )
-    with pytest.raises(UserError, match=r"experiments\.a: training\.momentum: missing"):
+def test_missing_defaults_are_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("experiments: {a: {training: {epochs: 1}}}")
+    with pytest.raises(UserError, match=r"experiments\.a: .* training\.momentum: missing, in the"):
         load_experiments(tmp_path / "params.yaml")
 
 
@@ -139,7 +112,7 @@ def test_missing_defaults_are_told(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_possible_is_let_through(tmp_path: Path, dotted: dict[str, Any]) -> None:
+def test_a_possible_experiment_is_accepted(tmp_path: Path, dotted: dict[str, Any]) -> None:
     assert refusal(tmp_path, **dotted) == ""
 
 
@@ -149,7 +122,7 @@ def test_one_bad_experiment_keeps_every_other_from_running(tmp_path: Path) -> No
         load_experiment(tmp_path / "params.yaml", "good")
 
 
-def test_an_unknown_experiment_is_told_the_known(tmp_path: Path) -> None:
+def test_an_unknown_experiment_is_refused_with_the_known(tmp_path: Path) -> None:
     write_params(tmp_path, {"a": {}, "b": {}})
     with pytest.raises(UserError, match=r"experiments\.c: no such experiment, .*: a, b$"):
         load_experiment(tmp_path / "params.yaml", "c")
@@ -170,7 +143,7 @@ keys = st.sampled_from(
 
 
 @given(st.dictionaries(keys, values, min_size=1, max_size=3))
-def test_any_values_are_taken_or_refused_in_words(
+def test_any_values_are_accepted_or_refused(
     tmp_path_factory: pytest.TempPathFactory, dotted: dict[str, Any]
 ) -> None:
     root = tmp_path_factory.getbasetemp()
@@ -237,17 +210,9 @@ def test_every_key_is_tried_above() -> None:
     assert fields - optional == ALTERED.keys() | shared | other
 
 
-@pytest.mark.parametrize("dotted", [{"device": "cuda"}, {"training.chunk": 1}])
-def test_what_only_moves_work_about_does_not(dotted: dict[str, Any]) -> None:
+@pytest.mark.parametrize("dotted", [{"device": "cuda"}, {"training.chunk": 1}, {"model.tau": 2}])
+def test_whatever_does_not_decide_it_does_not(dotted: dict[str, Any]) -> None:
     assert tiny_experiment(**dotted).fingerprint() == tiny_experiment().fingerprint()
-
-
-def test_spelling_a_number_otherwise_does_not_either() -> None:
-    one, other = (
-        Experiment.model_validate({"name": "a", **merge(DEFAULTS, nested({"model.tau": tau}))})
-        for tau in (2, 2.0)
-    )
-    assert one.fingerprint() == other.fingerprint()
 
 
 def test_several_seeds_are_several_runs() -> None:
@@ -267,33 +232,24 @@ PARAMS = [REPOSITORY / "params.yaml", *sorted(REPOSITORY.glob("pipelines/*/param
 
 @pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.parent.name)
 def test_every_experiment_of_the_repository_is_possible(path: Path) -> None:
-    experiments = load_experiments(path)
-    assert experiments
-    fingerprints = [experiment.fingerprint() for experiment in experiments.values()]
-    assert len(set(fingerprints)) == len(fingerprints)
+    experiments = load_experiments(path).values()
+    assert len({experiment.fingerprint() for experiment in experiments}) == len(experiments) > 0
 
 
 def test_the_default_pipeline_holds_the_papers_methods() -> None:
     experiments = load_experiments(REPOSITORY / "params.yaml")
-    methods = {
-        name: (
-            experiment.model.norm,
-            experiment.model.stabilize_threshold,
-            experiment.model.online,
-        )
-        for name, experiment in experiments.items()
+    models = {name: experiment.model for name, experiment in experiments.items()}
+    assert {
+        name: (model.norm, model.stabilize_threshold, model.online)
+        for name, model in models.items()
+    } == {
+        "per_step": ("per_step", False, True),
+        "ots": ("per_step", True, True),
+        "osr": ("osr", False, True),
+        "osr_ots": ("osr", True, True),
+        "linear": ("linear", False, True),
+        "bptt": ("batch", False, False),
     }
-    assert (
-        methods.items()
-        >= {
-            "per_step": ("per_step", False, True),
-            "ots": ("per_step", True, True),
-            "osr": ("osr", False, True),
-            "osr_ots": ("osr", True, True),
-            "linear": ("linear", False, True),
-            "bptt": ("batch", False, False),
-        }.items()
-    )
     # They differ in nothing else, or they could not be compared.
     assert len({str(experiment.training) for experiment in experiments.values()}) == 1
 
@@ -324,8 +280,7 @@ def test_the_fingerprints_are_those_of_the_committed_results() -> None:
 
 
 @pytest.mark.parametrize(
-    ("norm", "stabilize", "reset"),
-    list(itertools.product(["osr", "batch"], [True, False], ["subtract", "zero"])),
+    ("norm", "stabilize", "reset"), [("osr", True, "zero"), ("batch", False, "subtract")]
 )
 def test_options_reach_the_network(norm: str, stabilize: bool, reset: str) -> None:
     experiment = tiny_experiment(

@@ -1,4 +1,3 @@
-import io
 import os
 import pty
 import sys
@@ -21,7 +20,7 @@ ROW = EpochRow(
 
 
 class Clock:
-    """time.monotonic that stands still until told."""
+    """A stand-in for the module `time` whose clock is set by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -83,15 +82,3 @@ def test_a_terminal_gets_a_bar_and_lasting_lines(
     assert "1/8" in shown
     assert "50 images/s" in shown
     assert "os[r]  epoch 1/2  loss 1.500  accuracy 40.0 %  test 43.21 %" in shown
-
-
-def test_nothing_but_standard_error_is_written_to(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", log)
-    with TrainingDisplay("a", 1, 1, 0) as display:
-        clock.now += 1
-        display.advance(1)
-        display.finish_epoch(ROW)
-    assert len(log.getvalue().splitlines()) == 1

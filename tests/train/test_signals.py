@@ -35,11 +35,6 @@ def test_ctrl_c_after_another_signal_interrupts_at_once(first: int) -> None:
 
 def test_an_error_restores_the_handlers() -> None:
     before = signal.getsignal(signal.SIGTERM)
-
-    def fail() -> None:
-        with stop_request():
-            raise LookupError
-
-    with pytest.raises(LookupError):
-        fail()
+    with pytest.raises(LookupError), stop_request():
+        raise LookupError
     assert signal.getsignal(signal.SIGTERM) == before
