@@ -9,18 +9,6 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-TARGETS = {
-    "setup",
-    "train",
-    "test",
-    "lint",
-    "types",
-    "bench",
-    "reliability",
-    "docker-test",
-    "audit",
-}
-
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
 
@@ -39,6 +27,6 @@ def make(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_make_alone_lists_targets_that_exist() -> None:
     lines = make().stdout.splitlines()
     targets = [re.fullmatch(r"make (\S+) +\S.*", line)[1] for line in lines]  # type: ignore[index]
-    assert set(targets) >= TARGETS
+    assert {"setup", "train", "test", "lint", "types", "bench", "audit"} <= set(targets)
     for target in targets:
         assert make("--dry-run", "--always-make", target).stderr == ""
