@@ -84,28 +84,23 @@ def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch, error: Exception
 
 
 @pytest.mark.parametrize(
-    ("loaded", "place", "found", "advice"),
+    ("machine", "found", "advice"),
     [
-        (True, "", "the driver is loaded but shows none: version mismatch", "restart"),
-        (True, "container", "this container was given no GPU", "docker/gpu.yaml"),
-        (True, "pod", "this container was given no GPU", "docker/kubernetes.yaml"),
-        (False, "container", "runs on the CPU", "docker/gpu.yaml"),
+        (["proc/driver"], "the driver is loaded but shows none: version mismatch", "restart"),
+        (["proc/driver", ".dockerenv"], "this container was given no GPU", "docker/gpu.yaml"),
+        (["proc/driver", "pod"], "this container was given no GPU", "docker/kubernetes.yaml"),
+        ([".dockerenv"], "runs on the CPU", "docker/gpu.yaml"),
     ],
 )
 def test_the_remedy_for_a_missing_gpu(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    loaded: bool,
-    place: str,
-    found: str,
-    advice: str,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: list[str], found: str, advice: str
 ) -> None:
-    if loaded:
+    if "proc/driver" in machine:
         (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
         (tmp_path / "proc/driver/nvidia/version").touch()
-    if place == "container":
+    if ".dockerenv" in machine:
         (tmp_path / ".dockerenv").touch()
-    if place == "pod":
+    if "pod" in machine:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     (finding,) = gpus(Driver(error="version mismatch"))
     assert found in finding.found
