@@ -132,7 +132,9 @@ def write_params(root: Path, experiments: Mapping[str, Mapping[str, Any]], **dot
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of a user who has set up this working tree."""
-    own = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), **more}
+    # Added to the user's, where other packages may lie.
+    path = os.pathsep.join(filter(None, (str(REPOSITORY / "src"), os.environ.get("PYTHONPATH"))))
+    own = {**os.environ, "PYTHONPATH": path, **more}
     if own.pop("PYTHONDONTWRITEBYTECODE", None):
         # Else every process would compile all of torch anew: 3 s.
         own["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "steadyspike-pycache")
