@@ -17,17 +17,35 @@ from steadyspike.kernels import cuda
 runs = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 90, 100, 120])
-def test_compiled_without_a_gpu(capability: int, tmp_path: Path) -> None:
-    """Registers suffice, memory is read 16 bytes at a time, nothing is contracted."""
-    env = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+CAPABILITIES = (80, 90, 100, 120)
+Compilers = dict[int, "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def compilers(tmp_path_factory: pytest.TempPathFactory) -> Compilers:
+    """A process that compiles for each GPU; all run at once."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    env["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     script = Path(__file__).parent / "compile_kernels.py"
-    command = [sys.executable, script, str(capability)]
-    run = subprocess.run(command, env=env, text=True, capture_output=True)
-    assert run.returncode == 0, run.stderr
-    lines = [line.split() for line in run.stdout.splitlines()]
+    return {
+        capability: subprocess.Popen(
+            [sys.executable, script, str(capability)],
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for capability in CAPABILITIES
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_compiled_without_a_gpu(capability: int, compilers: Compilers) -> None:
+    """Registers suffice, memory is read 16 bytes at a time, nothing is contracted."""
+    out, err = compilers[capability].communicate(timeout=300)
+    assert compilers[capability].returncode == 0, err
+    lines = [line.split() for line in out.splitlines()]
     partial_results = {"_moments_kernel": "3", "_charge_kernel": "3", "_grad_sums_kernel": "2"}
     names = {name for name, *_ in lines}
     kernels = ("moments", "charge", "grad_sums", "combine_moments", "combine_charge", "fire")

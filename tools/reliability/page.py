@@ -90,7 +90,7 @@ def page(parts: dict[str, Part]) -> str:
         "",
         "Interrupted, resumed and moved runs must give the same bytes, and broken files must be "
         "refused. `make reliability` measures this and writes this page; `make reliability "
-        "PARTS=kills` measures one part. `make test` tries a sample of each. Each part states "
+        "PARTS=kills` measures one part. `.ci/run` tries a sample of each. Each part states "
         "when and with which commit it was measured.",
         "",
         f"**{sum(row.holds for row in rows)} of {len(rows)} claims held.**",
