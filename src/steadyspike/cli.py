@@ -121,9 +121,9 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--threshold",
-        choices=("live", "fixed"),
-        help="only print the accuracy with OTS's thresholds computed from each batch (live) or "
-        "those learned in training (fixed)",
+        choices=("live", "fixed", "layer"),
+        help="only print the accuracy with OTS's thresholds computed from each batch (live), "
+        "those of each step learned in training (fixed), or their mean in each layer (layer)",
     )
     evaluate.add_argument(
         "--batch", type=_positive, metavar="N", help="only print the accuracy at this batch size"

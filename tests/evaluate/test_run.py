@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from torch import nn
@@ -13,11 +13,12 @@ from steadyspike.errors import UserError
 from steadyspike.evaluate import run as run_module
 from steadyspike.evaluate.metrics import read_layers, read_metrics
 from steadyspike.evaluate.run import evaluate_run, measure_weights
-from steadyspike.snn.neuron import LIF
+from steadyspike.snn.neuron import LIF, InferenceThreshold
 from steadyspike.train.accuracy import Presentation, Score, evaluate
 from steadyspike.train.config import Experiment
 from steadyspike.train.history import read_history
-from steadyspike.train.run import train_run
+from steadyspike.train.network import build_model
+from steadyspike.train.run import train_run, weights_file
 from tiny import change_json, one_line, tiny_dataset, tiny_experiment
 
 SEEDS = {"seeds": [3, 5]}
@@ -113,9 +114,9 @@ def test_a_network_without_thresholds_to_choose(dataset: Dataset, tmp_path: Path
     assert metrics.evaluation.threshold == "constant"
 
 
-@pytest.mark.parametrize("threshold", ["live", "fixed"])
+@pytest.mark.parametrize("threshold", ["live", "fixed", "layer"])
 def test_each_threshold_is_measured_whichever_is_the_experiments_own(
-    threshold: Literal["live", "fixed"],
+    threshold: InferenceThreshold,
     dataset: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -128,21 +129,29 @@ def test_each_threshold_is_measured_whichever_is_the_experiments_own(
         """The accuracy encodes threshold and batch."""
         evaluate(model, dataset, how)
         (used,) = {layer.inference_threshold for layer in model.modules() if isinstance(layer, LIF)}
-        return Score(1.0, {"live": 30, "fixed": 60}[used] + how.batch)
+        return Score(1.0, {"live": 30, "fixed": 60, "layer": 80}[used] + how.batch)
 
     monkeypatch.setattr(run_module, "evaluate", score_of_settings)
     evaluate_run(experiment, dataset, tmp_path)
     metrics = read_metrics(tmp_path / "metrics.json")
-    assert metrics.inference.model_dump() == {"live": 40, "fixed": 70, "batch_1": 31}
+    assert metrics.inference.model_dump() == {"live": 40, "fixed": 70, "layer": 90, "batch_1": 31}
     assert metrics.accuracy.last == getattr(metrics.inference, threshold)
     assert metrics.evaluation.model_dump() == {"batch": 10, "steps": 3, "threshold": threshold}
 
-    def accuracy(threshold: Literal["live", "fixed"] | None, batch: int | None) -> float:
+    def accuracy(threshold: InferenceThreshold | None, batch: int | None) -> float:
         weights = tmp_path / "model.safetensors"
         return measure_weights(experiment, dataset, weights, threshold, batch).accuracy
 
     assert accuracy(None, None) == metrics.accuracy.last
-    assert (accuracy("live", 5), accuracy("fixed", 1)) == (35, 61)
+    assert (accuracy("live", 5), accuracy("fixed", 1), accuracy("layer", 1)) == (35, 61, 81)
+
+
+def test_weights_without_learned_thresholds(dataset: Dataset, tmp_path: Path) -> None:
+    experiment, weights = tiny_experiment(), tmp_path / "released.safetensors"
+    weights.write_bytes(weights_file(build_model(experiment, dataset).state_dict()))
+    measure_weights(experiment, dataset, weights, None, None)
+    with pytest.raises(UserError, match=r"released\.safetensors: .*--threshold live"):
+        measure_weights(experiment, dataset, weights, "layer", None)
 
 
 # Refused

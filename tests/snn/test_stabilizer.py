@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from snn.neurons import present, steps
-from steadyspike.snn.neuron import LIF
+from steadyspike.snn.neuron import LIF, InferenceThreshold
 
 # --- by hand (Eq. 16) ---
 
@@ -149,14 +149,19 @@ def test_running_thresholds_are_learned_for_every_step() -> None:
     assert lif.running_threshold.tolist() == pytest.approx(moved)
 
 
+@pytest.mark.parametrize("threshold", ["fixed", "layer"])
 @pytest.mark.parametrize("chunks", [(1, 1, 1), (2, 1), (3,)], ids=str)
-def test_fixed_inference_uses_what_was_learned(chunks: tuple[int, ...]) -> None:
+def test_inference_uses_what_was_learned(
+    chunks: tuple[int, ...], threshold: InferenceThreshold
+) -> None:
     lif = trained([batch(seed=1), batch(seed=2)]).eval()
+    lif.inference_threshold = threshold
     learned = lif.running_threshold.tolist()
+    used = learned if threshold == "fixed" else [sum(learned) / 3] * 3
     x = batch(seed=3)
     spikes, _ = present(lif, x, chunks)
     u = torch.zeros_like(x[0])
-    for current, theta, fired in zip(x, learned, spikes, strict=True):
+    for current, theta, fired in zip(x, used, spikes, strict=True):
         u = u / 2 + current
         assert torch.equal(fired, (u >= theta).double())
         u = u - theta * (u >= theta)
@@ -186,9 +191,10 @@ def test_live_inference_needs_nothing_learned() -> None:
     assert lif.running_threshold.numel() == 0
 
 
-def test_fixed_inference_says_when_nothing_was_learned() -> None:
-    lif = LIF(stabilize_threshold=True, inference_threshold="fixed").eval()
-    with pytest.raises(RuntimeError, match=r"fixed.*learned"):
+@pytest.mark.parametrize("threshold", ["fixed", "layer"])
+def test_learned_thresholds_are_needed_where_they_are_used(threshold: InferenceThreshold) -> None:
+    lif = LIF(stabilize_threshold=True, inference_threshold=threshold).eval()
+    with pytest.raises(RuntimeError, match=rf"{threshold}.*learned"):
         lif(torch.zeros(2, 3))
 
 

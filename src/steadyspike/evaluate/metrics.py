@@ -86,6 +86,7 @@ class Inference(Record):
 
     live: Percent  # the test batch
     fixed: Percent | None = None  # running values learned in training
+    layer: Percent | None = None  # their mean over the steps
     batch_1: Percent | None = None  # each sample alone
 
 
@@ -94,7 +95,7 @@ class Evaluation(Record):
 
     batch: Positive
     steps: Positive
-    threshold: Literal["live", "fixed", "constant"]
+    threshold: Literal["live", "fixed", "layer", "constant"]
 
     @classmethod
     def of(cls, experiment: "Experiment") -> "Evaluation":

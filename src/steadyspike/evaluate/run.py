@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from torch import nn
 
@@ -24,7 +24,7 @@ from steadyspike.evaluate.metrics import (
 from steadyspike.evaluate.operations import OperationCounter
 from steadyspike.evaluate.weights import load_weights
 from steadyspike.records import read_record
-from steadyspike.snn.neuron import LIF
+from steadyspike.snn.neuron import LIF, InferenceThreshold
 from steadyspike.train.accuracy import Presentation, Score, evaluate
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
@@ -74,14 +74,14 @@ def measure_weights(
     experiment: Experiment,
     dataset: Dataset,
     weights: Path,
-    threshold: Literal["live", "fixed"] | None,
+    threshold: InferenceThreshold | None,
     batch: int | None,
 ) -> Score:
     """The score of a weights file; ``threshold`` and ``batch`` override the experiment's.
 
     Raises:
-        UserError: the file is missing, damaged or of another network, or a threshold is chosen
-            for a network without OTS.
+        UserError: the file is missing, damaged or of another network; a threshold is chosen for a
+            network without OTS, or learned ones are needed and the file holds none.
     """
     model = build_model(experiment, dataset)
     load_weights(weights, model, _remedy(experiment))
@@ -90,16 +90,30 @@ def measure_weights(
             f"{experiment.name}: --threshold {threshold}: expected an experiment with OTS "
             "(model.stabilize_threshold: true)"
         )
+    if any(needs_learned_thresholds(module) for module in model.modules()):
+        raise UserError(
+            f"{weights}: holds no thresholds learned in training: measure it with --threshold live"
+        )
     how = Presentation.of(experiment)
     return evaluate(model, dataset, replace(how, batch=batch or how.batch))
 
 
-def set_inference_threshold(model: nn.Module, threshold: Literal["live", "fixed"]) -> bool:
+def set_inference_threshold(model: nn.Module, threshold: InferenceThreshold) -> bool:
     """Set the source of thresholds in every layer with OTS; False if there is no such layer."""
     layers = [m for m in model.modules() if isinstance(m, LIF) and m.stabilize_threshold]
     for layer in layers:
         layer.inference_threshold = threshold
     return bool(layers)
+
+
+def needs_learned_thresholds(module: nn.Module) -> bool:
+    """Whether it is a layer that infers with learned thresholds and has none."""
+    return (
+        isinstance(module, LIF)
+        and module.stabilize_threshold
+        and module.inference_threshold != "live"
+        and len(module.running_threshold) == 0
+    )
 
 
 def _load(run: Experiment, dataset: Dataset, folder: Path) -> tuple[nn.Module, list[EpochRow]]:
@@ -136,19 +150,18 @@ def _inference(
     model: nn.Module,
     dataset: Dataset,
     how: Presentation,
-    own: Literal["live", "fixed"],
+    own: InferenceThreshold,
     score: Score,
 ) -> Inference:
     """Accuracy by the source of OTS's thresholds; ``score`` is known, with the model's ``own``."""
     if not set_inference_threshold(model, "live"):
         return Inference(live=round(score.accuracy, 4))
-    live = score if own == "live" else evaluate(model, dataset, how)
     alone = evaluate(model, dataset, replace(how, batch=1))
-    set_inference_threshold(model, "fixed")
-    fixed = score if own == "fixed" else evaluate(model, dataset, how)
+    scores = {own: score}
+    for threshold in get_args(InferenceThreshold):
+        if threshold != own:
+            set_inference_threshold(model, threshold)
+            scores[threshold] = evaluate(model, dataset, how)
     set_inference_threshold(model, own)
-    return Inference(
-        live=round(live.accuracy, 4),
-        fixed=round(fixed.accuracy, 4),
-        batch_1=round(alone.accuracy, 4),
-    )
+    accuracies = {threshold: round(scores[threshold].accuracy, 4) for threshold in scores}
+    return Inference(**accuracies, batch_1=round(alone.accuracy, 4))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike.snn.conv import StillCurrent, convolve
-from steadyspike.snn.neuron import LIF
+from steadyspike.snn.neuron import LIF, InferenceThreshold
 from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm
 from steadyspike.snn.sequence import StepModule
 
@@ -38,7 +38,7 @@ class Layers:
     online: bool = True
     reset: Literal["subtract", "zero"] = "subtract"
     dropout: float = 0.0
-    inference_threshold: Literal["live", "fixed"] = "live"
+    inference_threshold: InferenceThreshold = "live"
     tau: float = 2.0
     v_threshold: float = 1.0
     surrogate_slope: float = 4.0

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from steadyspike.snn.sequence import StepModule
 from steadyspike.snn.stable_sqrt import stable_sqrt
 from steadyspike.snn.surrogate import spike
 
+InferenceThreshold = Literal["live", "fixed", "layer"]
 RUNNING_WEIGHT = 0.1  # of the newest batch in the running threshold, as in the norms
 
 
@@ -53,7 +54,8 @@ class LIF(StepModule):
         dropout: probability that a neuron's spikes are dropped, the same neurons at every step
             of a presentation; the others are scaled by 1 / (1 - dropout). Training mode only.
         inference_threshold: in evaluation mode ``"live"`` computes θ from the batch at hand,
-            ``"fixed"`` takes the running value of each step learned in training (Appendix E).
+            ``"fixed"`` takes the running value of each step learned in training (Appendix E),
+            ``"layer"`` their mean, one θ for all steps.
         online: no gradient crosses steps (Eq. 6-7). False is BPTT: the gradient flows through u
             over time, not through the reset or θ.
 
@@ -71,7 +73,7 @@ class LIF(StepModule):
         stabilize_threshold: bool = False,
         surrogate_slope: float = 4.0,
         dropout: float = 0.0,
-        inference_threshold: Literal["live", "fixed"] = "live",
+        inference_threshold: InferenceThreshold = "live",
         *,
         online: bool = True,
     ) -> None:
@@ -83,9 +85,10 @@ class LIF(StepModule):
                 raise ValueError(f"{name} must be positive and finite, not {value}")
         if reset not in ("subtract", "zero"):
             raise ValueError(f"reset must be 'subtract' or 'zero', not {reset!r}")
-        if inference_threshold not in ("live", "fixed"):
+        if inference_threshold not in get_args(InferenceThreshold):
             raise ValueError(
-                f"inference_threshold must be 'live' or 'fixed', not {inference_threshold!r}"
+                "inference_threshold must be 'live', 'fixed' or 'layer', not "
+                f"{inference_threshold!r}"
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
@@ -229,8 +232,8 @@ class LIF(StepModule):
     @property
     def live_threshold(self) -> bool:
         """Whether θ is computed from the batch at hand."""
-        fixed = self.inference_threshold == "fixed" and not self.training
-        return self.stabilize_threshold and not fixed
+        learned = self.inference_threshold != "live" and not self.training
+        return self.stabilize_threshold and not learned
 
     def _next_threshold(self, u: Tensor, step: int, moments: Tensor | None = None) -> Tensor:
         """θ[t] of step t, counted from 0, a scalar; its membranes before the reset are ``u``.
@@ -274,9 +277,11 @@ class LIF(StepModule):
         learned: Tensor = self.running_threshold
         if len(learned) == 0:
             raise RuntimeError(
-                "inference_threshold='fixed' needs thresholds learned in training; these weights "
-                "hold none"
+                f"inference_threshold={self.inference_threshold!r} needs thresholds learned in "
+                "training; these weights hold none"
             )
+        if self.inference_threshold == "layer":
+            return learned.mean()
         return learned[min(step, len(learned) - 1)]
 
     def _fold(self) -> None:
