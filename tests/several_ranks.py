@@ -20,6 +20,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "osr_ots": {},
     "osr_ots_a_step_a_call": {"training.chunk": 1},
     "osr_that_falls_back": {"model.fallback_ratio": 0.5},
+    "osr_warmed_up": {"model.warm_up_statistics": True},
     "per_step_ots": {"model.norm": "per_step", "model.reset": "zero"},
     "linear": {"model.norm": "linear", "model.stabilize_threshold": False},
     "bptt": {"model.norm": "batch", "model.stabilize_threshold": False, "model.online": False},

@@ -152,6 +152,18 @@ def test_running_thresholds_and_fallbacks_are_reset(tmp_path: Path) -> None:
     assert state_digest(model.state_dict()) == state_digest(fresh.state_dict())
 
 
+def test_released_statistics_are_taken_as_warm(tmp_path: Path) -> None:
+    torch.save({"net": released_state(TINY_KEYS)}, tmp_path / "c.pth")
+    models = [tiny(), tiny(warm_up_statistics=True)]
+    for model in models:
+        load_released(tmp_path / "c.pth", model)
+        torch.manual_seed(0)
+        with sequence(model, steps=2):
+            model(torch.randn(2, 3, 2, 8, 8))
+    plain, warmed = (model.features[0].norm for model in models)
+    torch.testing.assert_close(warmed.running_mean, plain.running_mean)
+
+
 def saved(checkpoint: Any) -> Callable[[Path], None]:
     return lambda path: torch.save(checkpoint, path)
 

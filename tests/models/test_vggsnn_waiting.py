@@ -50,6 +50,7 @@ def without_reading_options() -> Iterator[Any]:
     yield pytest.param(bptt, id="bptt-ots=True")
     yield pytest.param({"reset": "zero", "dropout": 0.2}, id="zero-dropout")
     yield pytest.param({"inference_threshold": "fixed"}, id="fixed")
+    yield pytest.param({"warm_up_statistics": True}, id="warmed-up")
 
 
 def presentations(model: nn.Module, clip: Tensor, chunks: Sequence[int]) -> None:

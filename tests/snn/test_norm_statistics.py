@@ -80,6 +80,71 @@ def test_momentum_is_the_weight_of_the_new_value(kind: str) -> None:
     torch.testing.assert_close(norm.running_mean, 0.25 * x.mean((0, 1)))
 
 
+# --- warming up ---
+
+
+@every_norm
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_warming_up_they_are_the_plain_mean_until_momentum_takes_over(
+    kind: str, chunk: int
+) -> None:
+    momentum = 0.25
+    norm = NORMS[kind](2, momentum=momentum, warm_up_statistics=True).double()
+    batches = torch.randn(6, 3, 5, 2, 4, dtype=torch.float64) + 7
+    means, variances = [], []
+    for batch in batches:  # what each adds alone: with momentum 1 it replaces everything
+        alone = NORMS[kind](2, momentum=1.0).double()
+        present(alone, batch)
+        means.append(alone.running_mean)
+        variances.append(alone.running_var)
+    for n in range(1, 5):
+        present(norm, batches[n - 1], [chunk] * (3 // chunk))
+        torch.testing.assert_close(norm.running_mean, torch.stack(means[:n]).mean(0))
+        torch.testing.assert_close(norm.running_var, torch.stack(variances[:n]).mean(0))
+    for n in (4, 5):
+        before = norm.running_mean.clone()
+        present(norm, batches[n])
+        torch.testing.assert_close(norm.running_mean, before.lerp(means[n], momentum))
+
+
+@every_norm
+def test_warming_up_goes_on_from_a_state_dict(kind: str) -> None:
+    x = torch.randn(3, 2, 8, 2, dtype=torch.float64)
+    norm = NORMS[kind](2, warm_up_statistics=True).double()
+    present(norm, x[0])
+    again = NORMS[kind](2, warm_up_statistics=True).double()
+    again.load_state_dict(norm.state_dict())
+    for other in (norm, again):
+        present(other, x[1])
+    assert torch.equal(norm.running_var, again.running_var)
+    # Evaluation counts no batch
+    norm.eval()
+    present(norm, x[2])
+    assert norm.num_batches_tracked == 2
+
+
+@every_norm
+def test_statistics_without_a_count_are_warm_already(kind: str) -> None:
+    x = torch.randn(2, 8, 2, dtype=torch.float64)
+    plain, warmed = NORMS[kind](2).double(), NORMS[kind](2, warm_up_statistics=True).double()
+    state = warm(NORMS[kind](2)).state_dict()
+    plain.load_state_dict(state)
+    warmed.load_state_dict(state)
+    assert "num_batches_tracked" not in state
+    for norm in (plain, warmed):
+        present(norm, x)
+    torch.testing.assert_close(warmed.running_mean, plain.running_mean)
+    assert "num_batches_tracked" not in plain.state_dict()
+
+
+@every_norm
+def test_momentum_0_keeps_the_statistics_though_they_warm_up(kind: str) -> None:
+    norm = warm(NORMS[kind](2, momentum=0.0, warm_up_statistics=True))
+    before = norm.running_mean.clone()
+    present(norm, torch.randn(2, 8, 2, dtype=torch.float64))
+    assert torch.equal(norm.running_mean, before)
+
+
 @pytest.mark.parametrize("kind", ["osr", "linear"])
 @pytest.mark.parametrize("mean", [10.0, 300.0])
 def test_variance_survives_a_large_mean_in_float32(kind: str, mean: float) -> None:

@@ -61,6 +61,7 @@ def test_the_same_bits_replayed(chunk: int) -> None:
     """
     for batch in (8, 7):
         options = {"training.batch": batch, "training.epochs": 4, "training.chunk": chunk}
+        options["model.warm_up_statistics"] = chunk == 1
         experiment, dataset = tiny_experiment(**options), tiny_dataset()
         plain = finish(Trainer(experiment, dataset))
         trainer = Trainer(experiment, dataset)

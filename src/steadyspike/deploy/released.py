@@ -43,7 +43,7 @@ _NETWORKS: dict[type[nn.Module], dict[str, str]] = {
 }
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "run_mean", "running_var": "run_var"}
 # Buffers that no released checkpoint holds
-_OURS_ONLY = ("fallbacks", "running_threshold")
+_OURS_ONLY = ("fallbacks", "running_threshold", "num_batches_tracked")
 
 
 def load_released(path: str | Path, model: nn.Module) -> None:
@@ -97,7 +97,8 @@ def assign(path: str | Path, net: dict[str, Any], model: nn.Module) -> None:
     names = check(path, net, model)
     state: dict[str, Tensor] = {name: net[released] for name, released in names.items()}
     for name, tensor in model.state_dict().items():
-        if name not in names:  # no fallbacks, thresholds of no step
+        # No fallbacks, thresholds of no step; statistics without a count are taken as warm
+        if name not in names and not name.endswith("num_batches_tracked"):
             state[name] = torch.zeros_like(tensor) if tensor.dim() == 0 else tensor[:0]
     model.load_state_dict(state)
 

@@ -27,6 +27,7 @@ class Layers:
         reset, dropout, inference_threshold, tau, v_threshold, surrogate_slope: of every
             :class:`~steadyspike.snn.neuron.LIF`.
         fallback_ratio: of every :class:`~steadyspike.snn.norm.OSR`.
+        warm_up_statistics: of every norm, not with ``norm="batch"``. Not in the paper.
 
     Raises:
         TypeError: an option of another name.
@@ -43,6 +44,7 @@ class Layers:
     v_threshold: float = 1.0
     surrogate_slope: float = 4.0
     fallback_ratio: float = 20.0
+    warm_up_statistics: bool = False
 
     def make_neuron(self) -> LIF:
         return LIF(
@@ -58,14 +60,19 @@ class Layers:
 
     def make_norm(self, channels: int, *, flat: bool = False) -> Norm:
         """The norm of currents (K, N, C, H, W), or if ``flat`` of (K, N, C)."""
+        warm_up = self.warm_up_statistics
         match self.norm:
             case "osr":
-                return OSR(channels, fallback_ratio=self.fallback_ratio)
+                return OSR(
+                    channels, fallback_ratio=self.fallback_ratio, warm_up_statistics=warm_up
+                )
             case "per_step":
-                return PerStepBatchNorm(channels)
+                return PerStepBatchNorm(channels, warm_up_statistics=warm_up)
             case "linear":
-                return LinearNorm(channels)
+                return LinearNorm(channels, warm_up_statistics=warm_up)
             case "batch":
+                if warm_up:
+                    raise ValueError("warm_up_statistics must be false with norm 'batch'")
                 return FlatBatchNorm(channels) if flat else BatchNorm(channels)
         raise ValueError(f"norm must be 'osr', 'per_step', 'linear' or 'batch', not {self.norm!r}")
 

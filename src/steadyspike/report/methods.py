@@ -48,11 +48,17 @@ METHODS: dict[str, Method] = {
 
 
 def method_of(model: ModelOptions) -> Method:
-    """The method of an experiment's model options."""
+    """The method of an experiment's model options; "(ours)" where the paper has no such thing."""
     chosen = (model.norm, model.stabilize_threshold, model.online)
     for method in METHODS.values():
         if (method.norm, method.stabilize_threshold, method.online) == chosen:
-            return method
+            return _warmed_up(method) if model.warm_up_statistics else method
     parts = [*([] if model.online else ["BPTT"]), NORM_LABELS[model.norm]]
     label = " + ".join([*parts, *(["OTS"] if model.stabilize_threshold else [])])
-    return Method(label, label, *chosen)
+    other = Method(label, label, *chosen)
+    return _warmed_up(other) if model.warm_up_statistics else other
+
+
+def _warmed_up(method: Method) -> Method:
+    label = f"{method.label}, warmed up (ours)"
+    return Method(label, label, method.norm, method.stabilize_threshold, method.online)

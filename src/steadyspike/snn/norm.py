@@ -23,6 +23,9 @@ from steadyspike.snn.sequence import Sharded, StepModule
 from steadyspike.snn.shard import Shard
 from steadyspike.snn.stable_sqrt import stable_sqrt
 
+#: Batches after which 1/n is below any momentum in use.
+WARM = 1_000_000
+
 
 def _all_time(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance over all steps from those of each step, (T, C) to (C,) (Eq. 13-15)."""
@@ -32,24 +35,44 @@ def _all_time(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class StepNorm(StepModule):
-    """What the three have in common: parameters, running statistics, sums over the steps."""
+    """What the three have in common: parameters, running statistics, sums over the steps.
+
+    Args:
+        num_features: C.
+        eps: ε, added to variances.
+        momentum: weight of the new value in the running statistics; 0 leaves them as they are.
+        warm_up_statistics: batch n of the first 1 / momentum has weight 1/n instead, so that the
+            running statistics are the plain mean over the batches so far. Not in the paper.
+    """
 
     weight: nn.Parameter
     bias: nn.Parameter
     running_mean: Tensor
     running_var: Tensor
+    num_batches_tracked: Tensor  # with warm_up_statistics only
     #: Whether the gradient is that of a normalization, or of an affine map.
     renormalizes = True
 
-    def __init__(self, num_features: int, eps: float = 1e-4, momentum: float = 0.1) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-4,
+        momentum: float = 0.1,
+        *,
+        warm_up_statistics: bool = False,
+    ) -> None:
         super().__init__()
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
+        self.warm_up_statistics = warm_up_statistics
         self.weight = nn.Parameter(torch.ones(num_features))  # γ
         self.bias = nn.Parameter(torch.zeros(num_features))  # β
         self.register_buffer("running_mean", torch.zeros(num_features))  # μ̂
         self.register_buffer("running_var", torch.ones(num_features))  # σ̂²
+        if warm_up_statistics:
+            # A tensor: a number would wait for the device, or be frozen in a recorded graph.
+            self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.int64))
         self._begin()
 
     def extra_repr(self) -> str:
@@ -110,12 +133,27 @@ class StepNorm(StepModule):
     def _fold(self) -> None:
         with torch.no_grad():
             mean, var = self._over_time(torch.cat(self._means), torch.cat(self._vars))
-            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
-            self.running_var.lerp_(var.to(self.running_var), self.momentum)
+            weight = self._weight_of_newest()
+            self.running_mean.lerp_(mean.to(self.running_mean), weight)
+            self.running_var.lerp_(var.to(self.running_var), weight)
+
+    def _weight_of_newest(self) -> Any:
+        """Of the batch that is about to be folded in: a float, or a scalar of the statistics."""
+        if not (self.warm_up_statistics and self.momentum):
+            return self.momentum
+        self.num_batches_tracked += 1
+        return (1 / self.num_batches_tracked.to(self.running_mean)).clamp(min=self.momentum)
 
     def _over_time(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
         """What a batch adds to the running statistics, from its (T, C) means and variances."""
         return means.mean(0), variances.mean(0)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if self.warm_up_statistics and prefix + "running_mean" in state_dict:
+            # Statistics of a norm that did not count its batches are taken as warm.
+            warm = torch.full_like(self.num_batches_tracked, WARM)
+            state_dict.setdefault(prefix + "num_batches_tracked", warm)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class OSR(StepNorm):
@@ -131,8 +169,7 @@ class OSR(StepNorm):
 
     Args:
         num_features: C.
-        eps: ε, added to variances.
-        momentum: weight of the new value in the running statistics.
+        eps, momentum, warm_up_statistics: as :class:`StepNorm`'s.
         fallback_ratio: the limit; ``math.inf`` never falls back, as in the paper.
 
     Raises:
@@ -147,10 +184,10 @@ class OSR(StepNorm):
         eps: float = 1e-4,
         momentum: float = 0.1,
         fallback_ratio: float = 20.0,
+        *,
+        warm_up_statistics: bool = False,
     ) -> None:
-        if not fallback_ratio > 0:
-            raise ValueError(f"fallback_ratio must be positive, not {fallback_ratio}")
-        super().__init__(num_features, eps, momentum)
+        super().__init__(num_features, eps, momentum, warm_up_statistics=warm_up_statistics)
         if not fallback_ratio > 0:
             raise ValueError(f"fallback_ratio must be positive, not {fallback_ratio}")
         self.fallback_ratio = fallback_ratio
@@ -193,8 +230,15 @@ class LinearNorm(StepNorm):
 
     renormalizes = False
 
-    def __init__(self, num_features: int, eps: float = 1e-4, momentum: float = 0.01) -> None:
-        super().__init__(num_features, eps, momentum)
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-4,
+        momentum: float = 0.01,
+        *,
+        warm_up_statistics: bool = False,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, warm_up_statistics=warm_up_statistics)
 
     def _note(self, mean: Tensor, var: Tensor, count: int) -> None:
         super()._note(mean, var * (count / max(count - 1, 1)), count)
