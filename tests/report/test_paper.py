@@ -138,7 +138,7 @@ def test_the_nearest_setting_of_the_paper(
     assert (cell.value if cell else None) == accuracy
 
 
-SWITCHES = ("norm", "stabilize_threshold", "online")
+SWITCHES = ("norm", "stabilize_threshold", "online", "warm_up_statistics")
 
 
 def test_each_method_has_one_name_and_its_own_look() -> None:
@@ -146,10 +146,13 @@ def test_each_method_has_one_name_and_its_own_look() -> None:
     methods = [
         method_of(model.model_copy(update=dict(zip(SWITCHES, values, strict=True))))
         for values in itertools.product(
-            ("osr", "per_step", "linear", "batch"), (False, True), (False, True)
+            ("osr", "per_step", "linear", "batch"), (False, True), (False, True), (False, True)
         )
     ]
     assert len({method.label for method in methods}) == len(methods)
+    ours = model.model_copy(update={"warm_up_statistics": True})
+    assert method_of(ours).label == "OSR, warmed up (ours)"
+    assert method_of(ours).key not in METHODS
     for look in ("colour", "marker", "dashes"):
         assert len({getattr(method, look) for method in METHODS.values()}) == len(METHODS)
 

@@ -57,6 +57,14 @@ def refusal(root: Path, **dotted: Any) -> str:
         ({"model.surrogate_slope": INFINITY}, "model.surrogate_slope must be positive and finite"),
         ({"model.dropout": 1.0}, "model.dropout must be at least 0 and below 1, not 1.0"),
         ({"model.fallback_ratio": 0.0}, "model.fallback_ratio must be positive, not 0.0"),
+        (
+            {
+                "model.norm": "batch",
+                "model.stabilize_threshold": False,
+                "model.warm_up_statistics": True,
+            },
+            "model.warm_up_statistics must be false with norm 'batch'",
+        ),
         ({"model.widths": []}, "model.widths: "),
         ({"model.widths": [16, "Q"]}, "model.widths.1"),
         ({"model.widths": [16, 0]}, "model.widths.1"),
@@ -178,6 +186,7 @@ ALTERED = {
     "model.dropout": 0.1,
     "model.inference_threshold": "fixed",
     "model.fallback_ratio": 21.0,
+    "model.warm_up_statistics": True,
     "training.epochs": 3,
     "training.batch": 17,
     "training.learning_rate": 0.2,
@@ -242,6 +251,7 @@ def test_the_default_pipeline_holds_the_papers_methods() -> None:
     assert {
         name: (model.norm, model.stabilize_threshold, model.online)
         for name, model in models.items()
+        if not model.warm_up_statistics  # ours
     } == {
         "per_step": ("per_step", False, True),
         "ots": ("per_step", True, True),
@@ -250,6 +260,8 @@ def test_the_default_pipeline_holds_the_papers_methods() -> None:
         "linear": ("linear", False, True),
         "bptt": ("batch", False, False),
     }
+    warmed_up = models["osr_ots"].model_copy(update={"warm_up_statistics": True})
+    assert models["osr_ots_warm"] == warmed_up
     # They differ in nothing else, or they could not be compared.
     assert len({str(experiment.training) for experiment in experiments.values()}) == 1
 
