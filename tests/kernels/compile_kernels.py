@@ -22,6 +22,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from steadyspike.kernels import cuda
+from steadyspike.kernels.stabilizer import Stabilizer
 
 #: Layers of the paper's networks: (K, N, C, H, W) of convolutions, (K, N, C) of hidden layers.
 SHAPES = [(2, 128, 64, 32, 32), (1, 32, 512, 4, 4), (2, 16, 1024)]
@@ -71,14 +72,14 @@ def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     cuda.moments(x)
     first: list[Tensor | None] = [None, before]
     norms: list[Tensor | None] = [None, vector[0]]
-    for last, norm, zero_reset, stabilized in itertools.product(
-        first, norms, (False, True), (False, True)
-    ):
-        cuda.charge(
-            x[0], norm, norm, last, theta[0], leak=0.5, zero_reset=zero_reset, out=out,
-            statistics=stabilized, spikes=None if stabilized else torch.empty_like(x[0]),
-            fire_at=None if stabilized else 1.0,
-        )  # fmt: skip
+    whole = {"statistics": True}  # of several processes
+    for last, norm, zero_reset in itertools.product(first, norms, (False, True)):
+        stabilizer = Stabilizer(1.0, torch.empty(2), last is None, theta[0])
+        fixed = {"spikes": torch.empty_like(x[0]), "fire_at": 1.0}
+        for then in ({"stabilizer": stabilizer}, whole, fixed):
+            cuda.charge(
+                x[0], norm, norm, last, theta[0], leak=0.5, zero_reset=zero_reset, out=out, **then
+            )
     cuda.fire(u[0], theta[0], x[0])
     for membranes, thresholds in ((u, theta), (None, None)):
         cuda.grad_sums(x, membranes, thresholds, 4.0, x, vector, vector)

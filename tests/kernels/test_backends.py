@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kernels.cases import LAYOUTS, assert_near, laid_out, layers
 from steadyspike.kernels import cpu, reference
+from steadyspike.kernels.stabilizer import Stabilizer
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 try:
@@ -175,6 +176,48 @@ def test_statistics_far_from_zero(
     exact = torch.empty_like(x[0], dtype=torch.float64)
     expected = reference.charge(x[0].double(), *[None] * 4, out=exact, **ONE_STEP)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+
+
+def thresholds_of(backend: ModuleType, steps: Tensor, v_threshold: float) -> list[float]:
+    """θ of each step (K, N, C, ...) by a backend's stabilizer, without leak."""
+    first, thresholds = steps.new_empty(2), steps.new_full((len(steps),), torch.nan)
+    for k, x in enumerate(steps):
+        stabilizer = Stabilizer(v_threshold, first, k == 0, thresholds[k])
+        u = torch.empty_like(x)
+        how = {"leak": 0.0, "zero_reset": False, "stabilizer": stabilizer}
+        assert backend.charge(x, *[None] * 4, out=u, **how) is None
+    return thresholds.tolist()
+
+
+@each_backend
+@given(layers(), st.sampled_from([0.5, 1.0, -2.0]), st.booleans())
+def test_thresholds(
+    backend: ModuleType, layer: dict[str, Any], v_threshold: float, small: bool
+) -> None:
+    steps = torch.stack([u * (k + 1) + k for k, u in enumerate(layer["u"])])
+    (given_,) = on(backend, steps)
+    with tiles(small):
+        ours = thresholds_of(backend, given_, v_threshold)
+    exact = thresholds_of(reference, steps.double(), v_threshold)
+    assert ours[0] == v_threshold
+    if steps[0].numel() > 3:  # of very few numbers, a quantile may be any number of deviations
+        assert ours == pytest.approx(exact, rel=1e-4, abs=1e-4)
+
+
+@each_backend
+def test_thresholds_of_layers_that_do_not_vary(backend: ModuleType) -> None:
+    """Silent at first, later, by rounding alone, or NaN."""
+    varied = torch.randn(1, 4, 3, 5, 5)
+    for silent in (torch.zeros_like(varied), torch.full_like(varied, 0.1)):
+        (at_first, later) = on(backend, torch.cat([silent, varied]), torch.cat([varied, silent]))
+        assert thresholds_of(backend, at_first, 1.5) == [1.5, 1.5]
+        assert thresholds_of(backend, later, 1.5) == [1.5, 1.5]
+    (one, lost) = on(backend, torch.ones(2, 1, 1), torch.cat([varied, varied * torch.nan, varied]))
+    assert thresholds_of(backend, one, 1.5) == [1.5, 1.5]
+    first, second, third = thresholds_of(backend, lost, 1.5)
+    assert (first, third) == (1.5, pytest.approx(1.5, rel=1e-5))
+    assert math.isnan(second)
+    assert math.isnan(thresholds_of(backend, lost[1:], 1.5)[1])
 
 
 @each_backend

@@ -13,6 +13,7 @@ pytest.importorskip("triton")
 
 from no_waiting import no_waiting
 from steadyspike.kernels import cuda
+from steadyspike.kernels.stabilizer import Stabilizer
 
 runs = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -83,21 +84,23 @@ def test_nothing_waits_and_a_graph_replays_the_same() -> None:
 
     def run() -> None:
         mean, var = cuda.moments(x)
+        first, stabilized = theta.new_empty(2), torch.empty_like(theta)
+        stabilizers = [Stabilizer(1.0, first, k == 0, stabilized[k]) for k in range(2)]
         found = cuda.charge(
             x[0], vector[0], vector[0], None, theta[0], leak=0.5, zero_reset=False, out=u[0],
-            statistics=True,
+            statistics=True, stabilizer=stabilizers[0],
         )  # fmt: skip
         assert found is not None
         spikes = torch.empty_like(x[0])
         cuda.fire(u[0], theta[0], spikes)
         cuda.charge(
             x[1], vector[1], vector[1], u[0], theta[0], leak=0.5, zero_reset=False, out=u[1],
-            statistics=False, spikes=torch.empty_like(x[1]), fire_at=1.0,
+            stabilizer=stabilizers[1], spikes=torch.empty_like(x[1]), fire_at=1.0,
         )  # fmt: skip
         sums = cuda.grad_sums(x, u, theta, 4.0, x, mean, vector)
         gradient = cuda.grad_input(x, u, theta, 4.0, x, mean, vector, vector, *sums)
         back = cuda.unpack(cuda.pack(spikes, 1), 1, torch.bfloat16)
-        results[:] = [mean, var, found, spikes, *sums, gradient, back]
+        results[:] = [mean, var, found, first, stabilized, spikes, *sums, gradient, back]
 
     run()  # compiles
     with no_waiting():

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike.evaluate.metrics import Bins, FiringRate, Layer, Layers
+from steadyspike.kernels.stable_sqrt import stable_sqrt
 from steadyspike.snn.neuron import LIF
-from steadyspike.snn.stable_sqrt import stable_sqrt
 
 BINS = Bins(low=-4.0, high=4.0, count=80)
 

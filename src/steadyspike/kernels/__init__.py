@@ -12,12 +12,13 @@ floating type. What is stored of a step is u before the reset; the next charge d
 
 ``moments(x)``
     Mean and biased variance of each step and channel, two (K, C).
-``charge(x, scale, shift, before, threshold, leak, zero_reset, out, statistics, spikes, fire_at)``
+``charge(x, scale, shift, before, threshold, leak, zero_reset, out, ...)``
     One step: ``out`` = scale x + shift + leak r. scale and shift are (C,), or None for x as it is.
     r is ``before`` (u of the last step) where it is below ``threshold`` (a scalar), else 0 or
-    before - threshold; ``before`` is None at the first step. With ``statistics`` returns (2,), the
-    mean of out and the sum of squared deviations from it. With ``spikes`` also writes
-    out >= ``fire_at`` there.
+    before - threshold; ``before`` is None at the first step. And if asked for: ``statistics``
+    returns (2,), the mean of out and the sum of squared deviations from it; a
+    :class:`~steadyspike.kernels.stabilizer.Stabilizer` writes θ of the step, by those; ``spikes``
+    has out >= ``fire_at`` written to.
 ``fire(u, threshold, out)``
     One step: ``out`` = 1 where u >= threshold (a scalar), else 0.
 ``grad_sums(grad, u, thresholds, slope, x, mean, std)``

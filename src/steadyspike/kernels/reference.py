@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steadyspike.kernels.stabilizer import Stabilizer
+
 
 def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -42,7 +44,8 @@ def charge(
     leak: float,
     zero_reset: bool,
     out: Tensor,
-    statistics: bool,
+    statistics: bool = False,
+    stabilizer: Stabilizer | None = None,
     spikes: Tensor | None = None,
     fire_at: float | None = None,
 ) -> Tensor | None:
@@ -53,10 +56,19 @@ def charge(
     out.copy_(u)
     if spikes is not None and fire_at is not None:
         spikes.copy_(out >= fire_at)
-    if not statistics:
+    if not statistics and stabilizer is None:
         return None
-    mean = out.sum() / max(out.numel(), 1)
-    return torch.stack([mean, (out - mean).square().sum()])
+    found = mean_squares(out)
+    if stabilizer is not None:
+        stabilizer.write(found, out.numel())
+    return found if statistics else None
+
+
+def mean_squares(u: Tensor) -> Tensor:
+    """Mean of all values and sum of squared deviations from it, (2,)."""
+    u = _wide(u)
+    mean = u.sum() / max(u.numel(), 1)
+    return torch.stack([mean, (u - mean).square_().sum()])
 
 
 def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:

@@ -63,9 +63,7 @@ class Layers:
         warm_up = self.warm_up_statistics
         match self.norm:
             case "osr":
-                return OSR(
-                    channels, fallback_ratio=self.fallback_ratio, warm_up_statistics=warm_up
-                )
+                return OSR(channels, fallback_ratio=self.fallback_ratio, warm_up_statistics=warm_up)
             case "per_step":
                 return PerStepBatchNorm(channels, warm_up_statistics=warm_up)
             case "linear":

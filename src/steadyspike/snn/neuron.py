@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike import kernels
+from steadyspike.kernels import reference
+from steadyspike.kernels.stabilizer import Stabilizer
 from steadyspike.snn.gradient import scale_and_shift, with_gradient
 from steadyspike.snn.norm import StepNorm
 from steadyspike.snn.sequence import StepModule
-from steadyspike.snn.stable_sqrt import stable_sqrt
 from steadyspike.snn.surrogate import spike
 
 InferenceThreshold = Literal["live", "fixed", "layer"]
@@ -25,9 +26,8 @@ class NeuronState:
 
     u: Tensor | None = None  # (N, ...) before the last reset; for BPTT after it
     threshold: Tensor | None = None  # θ of the last step, a scalar
-    thresholds: list[Tensor] = field(default_factory=list)  # of every step, where they are learned
-    quantile: Tensor | None = None  # q of Eq. 16
-    silent: Tensor | None = None  # whether u did not vary at the first step
+    thresholds: list[Tensor] = field(default_factory=list)  # of the steps of each call, (K,)
+    first: Tensor | None = None  # (2,) q of Eq. 16 and std u of the first step
     dropout: Tensor | None = None  # the mask
 
 
@@ -182,10 +182,11 @@ class LIF(StepModule):
             wide = torch.promote_types(currents.dtype, torch.float32)
             spikes, u = (_steps_like(currents, steps, each) for each in (currents.dtype, wide))
             known = None if self.stabilize_threshold else self.v_threshold
-            thresholds = []
-            for k in range(steps):
+            thresholds = self._new_thresholds(steps, first, u)
+            for k, threshold in enumerate(thresholds.unbind()):
                 before = self.state.u
-                moments = backend.charge(
+                stabilizer = self._stabilizer(threshold)
+                statistics = backend.charge(
                     currents[k if len(currents) == steps else 0],
                     scales[k],
                     shifts[k],
@@ -194,32 +195,41 @@ class LIF(StepModule):
                     leak=self.leak,
                     zero_reset=self.reset == "zero",
                     out=u[k],
-                    statistics=self.live_threshold,
+                    statistics=stabilizer is not None and self._shard is not None,
+                    stabilizer=stabilizer if self._shard is None else None,
                     spikes=None if known is None else spikes[k],
                     fire_at=known,
                 )
-                threshold = self._next_threshold(u[k], first + k, moments)
+                if stabilizer is not None and statistics is not None:
+                    self._stabilize(stabilizer, statistics, u[k])
                 if known is None:  # it depends on u of the whole layer
                     backend.fire(u[k], threshold, spikes[k])
                 self.state.u = u[k]
-                thresholds.append(threshold)
+                self._note_step(u[k], first + k, threshold)
         return with_gradient(
             spikes,
             currents,
             backend,
             affine=affine,
             normalization=normalization,
-            fired=(u, torch.stack(thresholds), self.surrogate_slope),
+            fired=(u, thresholds, self.surrogate_slope),
         )
 
     def _forward_through_time(self, currents: Tensor) -> Tensor:
         """BPTT: autograd follows u over time, not the reset nor θ."""
         first = self._advance(len(currents))
+        thresholds = self._new_thresholds(len(currents), first, currents)
         steps = []
-        for k, current in enumerate(currents.unbind()):
+        for k, (current, threshold) in enumerate(
+            zip(currents.unbind(), thresholds.unbind(), strict=True)
+        ):
             before = self.state.u
             u = current if before is None else torch.add(current, before, alpha=self.leak)
-            excess = u - self._next_threshold(u.detach(), first + k)
+            stabilizer = self._stabilizer(threshold)
+            if stabilizer is not None:
+                self._stabilize(stabilizer, reference.mean_squares(u.detach()), u)
+            self._note_step(u.detach(), first + k, threshold)
+            excess = u - threshold
             self.state.u = self._after_reset(u, excess)
             steps.append(spike(excess, self.surrogate_slope))
         return torch.stack(steps)
@@ -235,43 +245,40 @@ class LIF(StepModule):
         learned = self.inference_threshold != "live" and not self.training
         return self.stabilize_threshold and not learned
 
-    def _next_threshold(self, u: Tensor, step: int, moments: Tensor | None = None) -> Tensor:
-        """θ[t] of step t, counted from 0, a scalar; its membranes before the reset are ``u``.
-
-        ``moments`` (2,) are their mean and their sum of squared deviations from it, where known.
-        """
-        state = self.state
+    def _new_thresholds(self, steps: int, first: int, u: Tensor) -> Tensor:
+        """θ of the next K steps, (K,), as known before they are charged."""
+        wide = torch.promote_types(u.dtype, torch.float32)
+        thresholds = u.new_full((steps,), self.v_threshold, dtype=wide)
         if self.live_threshold:
-            mean, squares = _mean_squares(u) if moments is None else moments.unbind()
-            state.threshold = self._stabilized_threshold(*self._mean_std(mean, squares, u))
-            state.thresholds.append(state.threshold)
+            self.state.thresholds.append(thresholds)
         elif self.stabilize_threshold:
-            state.threshold = self._learned_threshold(step)
-        elif state.threshold is None:
-            state.threshold = u.new_full((), self.v_threshold)
-        if self.observer is not None:
-            self.observer(u, step, state.threshold)
-        return state.threshold
+            for k in range(steps):
+                thresholds[k] = self._learned_threshold(first + k)
+        return thresholds
 
-    def _mean_std(self, mean: Tensor, squares: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and unbiased standard deviation over the layer and the whole batch."""
+    def _stabilizer(self, threshold: Tensor) -> Stabilizer | None:
+        """What writes θ of the next step to ``threshold``, if it depends on u."""
+        if not self.live_threshold:
+            return None
+        at_first = self.state.first is None
+        if self.state.first is None:
+            self.state.first = threshold.new_empty(2)
+        return Stabilizer(self.v_threshold, self.state.first, at_first, threshold)
+
+    def _stabilize(self, stabilizer: Stabilizer, statistics: Tensor, u: Tensor) -> None:
+        """Write θ by the ``statistics`` of ``u``, the membranes that this process has."""
         count = u.numel()
         if self._shard is not None:
+            mean, squares = statistics.unbind()
             mean, var = self._shard.combine(mean, squares / max(count, 1))
             count = self._shard.total * math.prod(u.shape[1:])
-            squares = var * count
-        std = stable_sqrt(squares / max(count - 1, 1))
-        # Equal numbers differ from their rounded mean by a few units in the last place: no spread.
-        return mean, std.masked_fill(std <= 32 * torch.finfo(std.dtype).eps * mean.abs(), 0)
+            statistics = torch.stack([mean, var * count])
+        stabilizer.write(statistics, count)
 
-    def _stabilized_threshold(self, mean: Tensor, std: Tensor) -> Tensor:
-        # Eq. 16. Tensors throughout: nothing here waits for the device.
-        state = self.state
-        if state.quantile is None or state.silent is None:
-            state.quantile, state.silent = (self.v_threshold - mean) / std, std == 0
-            return torch.full_like(mean, self.v_threshold)
-        stabilized = mean + state.quantile * std
-        return torch.where(state.silent | (std == 0), self.v_threshold, stabilized)
+    def _note_step(self, u: Tensor, step: int, threshold: Tensor) -> None:
+        self.state.threshold = threshold
+        if self.observer is not None:
+            self.observer(u, step, threshold)
 
     def _learned_threshold(self, step: int) -> Tensor:
         learned: Tensor = self.running_threshold
@@ -287,7 +294,7 @@ class LIF(StepModule):
     def _fold(self) -> None:
         if not self.stabilize_threshold:
             return
-        latest = torch.stack(self.state.thresholds)
+        latest = torch.cat(self.state.thresholds)
         if len(self.running_threshold) == len(latest):
             self.running_threshold.lerp_(latest.to(self.running_threshold), RUNNING_WEIGHT)
         else:  # the first batch, or another number of steps than before
@@ -315,14 +322,6 @@ class LIF(StepModule):
         if self.stabilize_threshold and isinstance(learned, Tensor):
             self.running_threshold = self.running_threshold.new_empty(learned.shape)
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def _mean_squares(u: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and sum of squared deviations from it over all of ``u``, at least in float32."""
-    u = u.to(torch.promote_types(u.dtype, torch.float32))
-    mean = u.mean()
-    # Two passes over the values: exact for any mean, and faster than torch.std_mean on a CPU.
-    return mean, (u - mean).square_().sum()
 
 
 def _steps_like(x: Tensor, steps: int, dtype: torch.dtype) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from steadyspike import kernels
 from steadyspike.kernels import reference
+from steadyspike.kernels.stable_sqrt import stable_sqrt
 from steadyspike.snn.gradient import (
     Normalization,
     scale_and_shift,
@@ -21,7 +22,6 @@ from steadyspike.snn.gradient import (
 )
 from steadyspike.snn.sequence import Sharded, StepModule
 from steadyspike.snn.shard import Shard
-from steadyspike.snn.stable_sqrt import stable_sqrt
 
 #: Batches after which 1/n is below any momentum in use.
 WARM = 1_000_000

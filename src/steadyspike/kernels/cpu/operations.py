@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steadyspike.kernels.cpu.build import library
+from steadyspike.kernels.stabilizer import Stabilizer
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 _SIGNATURES: dict[str, list[Any]] = {
@@ -107,11 +108,12 @@ def charge(
     leak: float,
     zero_reset: bool,
     out: Tensor,
-    statistics: bool,
+    statistics: bool = False,
+    stabilizer: Stabilizer | None = None,
     spikes: Tensor | None = None,
     fire_at: float | None = None,
 ) -> Tensor | None:
-    """One step's membranes into ``out``; their mean and squared deviations if asked for."""
+    """One step's membranes into ``out``; their statistics or threshold if asked for."""
     _expect_float32(out)
     x, rows = _step_rows(x), _step_rows(out)
     before = None if before is None else _step_rows(before.float())
@@ -123,7 +125,7 @@ def charge(
     R, C = x.shape[0] * math.prod(x.shape[2:]), x.shape[1]
     functions = _functions(x.dtype)
     sums, scratch = None, None
-    if statistics:
+    if statistics or stabilizer is not None:
         sums = torch.zeros(2, dtype=torch.float64)
         scratch = torch.empty(functions.scratch_floats(1, R, C) // C, dtype=torch.float64)
     functions.charge(
@@ -135,7 +137,10 @@ def charge(
         _copy_back(fired, spikes)
     elif spikes is not None and fire_at is not None:
         fire(out, torch.tensor(fire_at), spikes)
-    return None if sums is None else sums.float()
+    found = None if sums is None else sums.float()
+    if stabilizer is not None and found is not None:
+        stabilizer.write(found, out.numel())
+    return found if statistics else None
 
 
 def _copy_back(rows: Tensor, out: Tensor) -> None:

@@ -20,6 +20,9 @@ from steadyspike.kernels.cuda.tiles import (
     rows_of,
     written_as_rows,
 )
+from steadyspike.kernels.stabilizer import ROUNDING, Stabilizer
+
+NO_SPREAD = ROUNDING * 2.0**-23  # a standard deviation at most so large, relative to the mean
 
 
 @triton.jit
@@ -113,16 +116,24 @@ def _charge_kernel(
 @triton.jit
 def _combine_charge_kernel(
     partials,
-    statistics,
+    statistics,  # None where not asked for
+    first,  # None without a stabilizer; the other two are its arguments
+    threshold,
+    v_threshold,
     rows,
     channels,
     span,
     row_blocks,
     channel_blocks,
+    AT_FIRST: tl.constexpr,
+    NO_SPREAD: tl.constexpr,
     BLOCK_C: tl.constexpr,  # of `_charge_kernel`
     BLOCK_P: tl.constexpr,
 ):
-    """Partial statistics of `_charge_kernel` to (2,): mean and sum of squared deviations."""
+    """Partial statistics of `_charge_kernel` to (2,), mean and sum of squared deviations, or to θ.
+
+    θ is that of `Stabilizer`.
+    """
     p = tl.arange(0, BLOCK_P)
     mask = p < row_blocks * channel_blocks
     size = row_blocks * channel_blocks
@@ -135,12 +146,26 @@ def _combine_charge_kernel(
     mean = tl.load(partials + p, mask, other=0.0).to(tl.float64)
     mean += tl.load(partials + size + p, mask, other=0.0)
     squares = tl.load(partials + 2 * size + p, mask, other=0.0).to(tl.float64)
-    whole = tl.sum(n * mean, 0) / tl.sum(n, 0)
+    values = tl.sum(n, 0)
+    whole = tl.sum(n * mean, 0) / values
     apart = tl.where(mask, mean - whole, 0.0)
     total = tl.sum(squares + n * apart * apart, 0)
     total = tl.where(total < 0, 0.0, total)
-    tl.store(statistics, whole.to(tl.float32))
-    tl.store(statistics + 1, total.to(tl.float32))
+    if statistics is not None:
+        tl.store(statistics, whole.to(tl.float32))
+        tl.store(statistics + 1, total.to(tl.float32))
+    if first is not None:
+        std = tl.sqrt(total / tl.where(values > 1, values - 1, 1))
+        std = tl.where(std <= NO_SPREAD * tl.abs(whole), 0.0, std)  # NaN stays NaN
+        if AT_FIRST:
+            q = (v_threshold - whole) / tl.where(std == 0, 1.0, std)
+            tl.store(first, q.to(tl.float32))
+            tl.store(first + 1, std.to(tl.float32))
+            tl.store(threshold, v_threshold)
+        else:
+            silent = (tl.load(first + 1) == 0) | (std == 0)
+            stabilized = (whole + tl.load(first) * std).to(tl.float32)
+            tl.store(threshold, tl.where(silent, v_threshold, stabilized))
 
 
 def charge(
@@ -153,16 +178,22 @@ def charge(
     leak: float,
     zero_reset: bool,
     out: Tensor,
-    statistics: bool,
+    statistics: bool = False,
+    stabilizer: Stabilizer | None = None,
     spikes: Tensor | None = None,
     fire_at: float | None = None,
 ) -> Tensor | None:
     """u of one step (Eq. 2, 4), written to ``out``, which is not ``before`` itself."""
     if x.numel() == 0:
-        return out.new_zeros(2) if statistics else None
+        nothing = out.new_zeros(2)
+        if stabilizer is not None:
+            stabilizer.write(nothing, 0)
+        return nothing if statistics else None
     currents = rows_of(x[None])
     tiling = Tiling.of(currents)
-    partials = out.new_empty((3, tiling.row_blocks, tiling.channel_blocks)) if statistics else None
+    partials = None
+    if statistics or stabilizer is not None:
+        partials = out.new_empty((3, tiling.row_blocks, tiling.channel_blocks))
     firing = nullcontext() if spikes is None else written_as_rows(spikes[None])
     with on_device_of(x), written_as_rows(out[None]) as u, firing as fired:
         _charge_kernel[tiling.grid(1)](
@@ -179,17 +210,22 @@ def charge(
             ZERO_RESET=zero_reset,
             **tiling.sizes(),
         )
-        if not statistics:
+        if partials is None:
             return None
-        found = out.new_empty(2)
+        found = out.new_empty(2) if statistics else None
         _combine_charge_kernel[(1,)](
             partials,
             found,
+            None if stabilizer is None else stabilizer.first,
+            None if stabilizer is None else stabilizer.threshold,
+            None if stabilizer is None else stabilizer.v_threshold,
             tiling.rows,
             tiling.channels,
             tiling.span,
             tiling.row_blocks,
             tiling.channel_blocks,
+            AT_FIRST=stabilizer is not None and stabilizer.at_first,
+            NO_SPREAD=NO_SPREAD,
             BLOCK_C=tiling.block_channels,
             BLOCK_P=next_power_of_2(tiling.row_blocks * tiling.channel_blocks),
             **LAUNCH,

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadyspike.snn.stable_sqrt import stable_sqrt
+from steadyspike.kernels.stable_sqrt import stable_sqrt
 
 
 @given(st.floats(1e-30, 1e30), st.sampled_from([torch.float32, torch.float64]))
