@@ -13,6 +13,8 @@ import yaml
 
 from data import test_cifar
 from steadyspike.data.cifar import CIFAR10
+from steadyspike.models import vggsnn
+from steadyspike.report.methods import method_of
 from steadyspike.report.paper import own_cells
 from steadyspike.train.config import load_experiments
 from steadyspike.train.params import merge, read_yaml
@@ -23,14 +25,40 @@ PARAMS = sorted(PIPELINES.glob("*/params.yaml"))
 NAMES = [path.parent.name for path in PARAMS]
 
 
+DATASETS = read_yaml(PIPELINES / "dvc.yaml")["stages"]["check_data"]["foreach"]  # by folder
+ON_A_CPU = ("cifar10_cpu",)
+
+
+def test_every_folder_has_its_data_checked() -> None:
+    assert sorted(DATASETS) == NAMES
+
+
 @pytest.mark.parametrize("path", PARAMS, ids=NAMES)
 def test_every_experiment_is_valid_and_of_the_folders_data_set(path: Path) -> None:
+    folder = path.parent.name
     for name, experiment in load_experiments(path).items():
-        assert experiment.dataset.name == path.parent.name
-        assert experiment.device == "cuda"
-        assert name.startswith(f"{experiment.model.name}-")
+        assert experiment.dataset.name == DATASETS[folder]
         # OTS depends on the batch; the released code evaluates with the training batch.
         assert experiment.evaluation.batch == experiment.training.batch
+        if folder in ON_A_CPU:
+            assert experiment.device == "cpu"
+            continue
+        assert folder == experiment.dataset.name
+        assert experiment.device == "cuda"
+        assert name.startswith(f"{experiment.model.name}-")
+
+
+def test_cifar10_on_a_cpu_compares_the_methods_alone() -> None:
+    small = load_experiments(PIPELINES / "cifar10_cpu" / "params.yaml")
+    methods = {name: method_of(experiment.model).key for name, experiment in small.items()}
+    assert methods == {name: name for name in ("per_step", "bptt", "ots", "osr", "osr_ots")}
+    changed = ("norm", "stabilize_threshold", "online")
+    for experiment in small.values():
+        common = small["osr_ots"].model_dump(exclude={"name": True, "model": set(changed)})
+        assert experiment.model_dump(exclude={"name": True, "model": set(changed)}) == common
+    paper = load_experiments(PIPELINES / "cifar10" / "params.yaml")["vggsnn-osr_ots"]
+    assert small["osr_ots"].dataset == paper.dataset
+    assert len(small["osr_ots"].model.widths) == len(vggsnn.WIDTHS)
 
 
 def test_every_experiment_has_its_stages() -> None:
