@@ -17,9 +17,7 @@ from steadyspike.data.streaming import (
     ImageFiles,
     StreamedSplit,
     central_crop,
-    decode,
     random_resized_crop,
-    worker_count,
 )
 from steadyspike.errors import UserError
 
@@ -130,34 +128,6 @@ def test_a_damaged_image_is_named_in_one_line(
         visit(broken)
 
 
-def test_damaged_files_are_user_errors() -> None:
-    random, messages = np.random.default_rng(0), []
-    for form in ("JPEG", "PNG"):
-        whole = photograph(1, form=form)
-        for case in range(60):
-            raw = bytearray(whole)
-            if case % 2:
-                raw = raw[: int(random.integers(len(raw)))]
-            else:
-                for place in random.integers(len(raw), size=4):
-                    raw[place] = int(random.integers(256))
-            try:
-                decode(bytes(raw), "x.JPEG")
-            except UserError as error:
-                messages.append(str(error))
-    assert len(messages) > 60
-    assert all(line.startswith("x.JPEG: expected") and "\n" not in line for line in messages)
-    with pytest.raises(UserError, match=r"expected a whole JPEG or PNG image \(unknown format\)"):
-        decode(b"GIF89a" + bytes(50), "x.JPEG")
-
-
-@pytest.mark.parametrize(
-    ("mode", "form"), [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG")]
-)
-def test_every_kind_of_image_becomes_rgb(mode: str, form: str) -> None:
-    assert decode(photograph(2, mode, form), "x").mode == "RGB"
-
-
 def test_a_killed_worker_is_reported_in_one_line(
     split: StreamedSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,16 +135,3 @@ def test_a_killed_worker_is_reported_in_one_line(
     with pytest.raises(UserError, match="a process that decodes images died") as caught:
         visit(replace(split, workers=1))
     assert "\n" not in str(caught.value)
-
-
-def test_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("STEADYSPIKE_WORKERS", raising=False)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(24))
-    assert worker_count() == 16
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    assert worker_count() == 3
-    monkeypatch.setenv("STEADYSPIKE_WORKERS", "0")
-    assert worker_count() == 0
-    monkeypatch.setenv("STEADYSPIKE_WORKERS", "many")
-    with pytest.raises(UserError, match=r"STEADYSPIKE_WORKERS: expected how many .*'many'"):
-        worker_count()

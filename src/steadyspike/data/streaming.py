@@ -3,7 +3,6 @@
 A batch depends on the indices, seed and epoch alone, never on the workers.
 """
 
-import io
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -14,21 +13,20 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from steadyspike.data.augmentation import random_boxes
 from steadyspike.data.dataset import Batch
+from steadyspike.data.images import WORKERS_VARIABLE, decode, read_file, worker_count
 from steadyspike.errors import UserError
 
 SIDE = 224  # of the crop
 SHORT_SIDE = 256  # of the resized image whose centre is the test crop
 MIN_AREA = 0.08  # of the image's that a random crop keeps
 
-WORKERS_VARIABLE = "STEADYSPIKE_WORKERS"
-MOST_WORKERS = 16
 READ_AHEAD = 2  # batches a worker
 
 
@@ -54,11 +52,7 @@ class ImageFiles:
     names: NDArray[np.bytes_]
 
     def read(self, index: int) -> bytes:
-        path = Path(self.name(index))
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        return read_file(Path(self.name(index)))
 
     def name(self, index: int) -> str:
         return str(self.folder / os.fsdecode(bytes(self.names[index])))
@@ -144,18 +138,6 @@ class _Reader(TorchDataset[Tensor | UserError]):
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
 
-def decode(raw: bytes, name: str) -> Image.Image:
-    """Decodes a JPEG or PNG file as RGB. Raises UserError with its name for any other content."""
-    try:
-        with Image.open(io.BytesIO(raw), formats=("JPEG", "PNG")) as file:
-            return file.convert("RGB")  # a few of ImageNet's are grey or CMYK
-    except Exception as error:  # Pillow raises many types for a damaged file
-        if isinstance(error, UnidentifiedImageError):
-            error = ValueError("unknown format")  # Pillow's text names a buffer in memory
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name}: expected a whole JPEG or PNG image ({reason})") from error
-
-
 # Cropped and resized as Pillow images: torchvision resizes a tensor to other bits.
 
 
@@ -174,23 +156,6 @@ def central_crop(image: Image.Image) -> Image.Image:
 
     crop: Image.Image = functional.center_crop(functional.resize(image, [SHORT_SIDE]), [SIDE])
     return crop
-
-
-def worker_count() -> int:
-    """How many processes decode: STEADYSPIKE_WORKERS, else this process's share of processors.
-
-    Raises UserError if the variable is not a number.
-    """
-    given = os.environ.get(WORKERS_VARIABLE)
-    if given:
-        if not given.isdecimal():
-            raise UserError(
-                f"{WORKERS_VARIABLE}: expected how many processes decode images, found {given!r}"
-            )
-        return int(given)
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    trainers = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # torchrun's processes here
-    return max(1, min(MOST_WORKERS, here // trainers))
 
 
 def _ignore_interrupts(worker: int) -> None:

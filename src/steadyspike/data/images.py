@@ -1,0 +1,135 @@
+"""Decodes image files, for every reader of them."""
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from steadyspike.errors import UserError
+
+WORKERS_VARIABLE = "STEADYSPIKE_WORKERS"
+MOST_WORKERS = 16
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+STRAY_NAMES = ("thumbs.db", "desktop.ini")  # left by file managers, as are names with a dot
+
+
+def decode(raw: bytes, name: str, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
+    """Decodes a JPEG or PNG file to 8 bits as a viewer shows it, in colour or grey.
+
+    Rotated as its EXIF data say; transparent parts lie on white; of 16 bits the upper 8 are kept;
+    palettes, CMYK and grey become the colours that they stand for, without colour profiles. Grey
+    is Pillow's 0.299 R + 0.587 G + 0.114 B. Of several pictures in a file the first is taken.
+
+    Raises UserError with ``name`` for any other, damaged or truncated content, and for a
+    transparent colour key where a channel has not 8 bits, which Pillow misreads.
+    """
+    try:
+        with Image.open(io.BytesIO(raw), formats=("JPEG", "PNG")) as file:
+            return _as_seen(file).convert(mode)
+    except Exception as error:  # Pillow raises many types for a damaged file
+        if isinstance(error, UnidentifiedImageError):
+            error = ValueError("unknown format")  # Pillow's text names a buffer in memory
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name}: expected a whole JPEG or PNG image ({reason})") from error
+
+
+def _as_seen(file: Image.Image) -> Image.Image:
+    """An opened image as RGB, L or 1."""
+    stored = file.tile[0][3] if file.tile else None  # type: ignore[attr-defined]
+    if "transparency" in file.info and file.mode != "P" and stored not in ("L", "RGB"):
+        raise ValueError(f"a transparent colour in a PNG of the type {stored}")
+    file.load()
+    image = file
+    with suppress(Exception):  # damaged EXIF data: the picture itself has been decoded
+        image = ImageOps.exif_transpose(file)
+    if image.mode.startswith("I"):  # 16-bit grey; `convert` would clip it
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode in ("L", "1") else image.convert("RGB")
+
+
+def list_class_folders(folder: Path) -> dict[str, list[Path]]:
+    """The image files of each class: of each folder in ``folder``, all sorted by name.
+
+    Files of file managers (.DS_Store, ._*, Thumbs.db, desktop.ini), and whatever else has a name
+    that begins with a dot, are ignored.
+
+    Raises UserError that names a folder that is missing, cannot be read or has no class folders,
+    a class without images, and a file that is no image by its name.
+    """
+    classes = {}
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            raise UserError(f"{entry}: expected only class folders in {folder}")
+        files = _entries(entry)
+        for file in files:
+            if file.suffix.lower() not in IMAGE_SUFFIXES or not file.is_file():
+                raise UserError(f"{file}: expected only image files, .png or .jpg, in {entry}")
+        if not files:
+            raise UserError(f"{entry}: empty; expected images of this class, .png or .jpg")
+        classes[entry.name] = files
+    if not classes:
+        raise UserError(f"{folder}: empty; expected a folder of images for each class")
+    return classes
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror}") from error
+    return [
+        path
+        for path in found
+        if not path.name.startswith(".") and path.name.lower() not in STRAY_NAMES
+    ]
+
+
+def read_images(
+    files: Sequence[Path], shape: tuple[int, int, int], read: Callable[[Path], Image.Image]
+) -> NDArray[np.uint8]:
+    """``read`` of every file, in threads: uint8 (M, C, H, W), each image of ``shape`` (C, H, W)."""
+    images = np.empty((len(files), *shape), np.uint8)
+    pool = ThreadPoolExecutor(max(worker_count(), 1))
+    try:
+        for place, image in enumerate(pool.map(read, files)):
+            pixels = np.asarray(image)  # (H, W) or (H, W, C)
+            images[place] = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return images
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises UserError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def worker_count() -> int:
+    """How many processes or threads decode: STEADYSPIKE_WORKERS, else this process's share of CPUs.
+
+    Raises UserError if the variable is not a number.
+    """
+    given = os.environ.get(WORKERS_VARIABLE)
+    if given:
+        if not given.isdecimal():
+            raise UserError(
+                f"{WORKERS_VARIABLE}: expected how many processes decode images, found {given!r}"
+            )
+        return int(given)
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    trainers = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # torchrun's processes here
+    return max(1, min(MOST_WORKERS, here // trainers))
