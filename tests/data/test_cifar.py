@@ -33,6 +33,22 @@ def table(kind: Cifar, name: str) -> dict[Any, Any]:
     return {"labels" if kind is CIFAR10 else "fine_labels": labels, "data": images}
 
 
+def in_content_order(kind: Cifar, names: list[str]) -> list[tuple[int, bytes]]:
+    """Label and pixels of each image in these files, sorted by their SHA-256."""
+    key = "labels" if kind is CIFAR10 else "fine_labels"
+    tables = [table(kind, name) for name in names]
+    samples = [
+        (label, row.tobytes())
+        for content in tables
+        for label, row in zip(content[key], content["data"], strict=True)
+    ]
+
+    def sha256(sample: tuple[int, bytes]) -> bytes:
+        return hashlib.sha256(sample[0].to_bytes(8, "little") + sample[1]).digest()
+
+    return sorted(samples, key=sha256)
+
+
 def lay(kind: Cifar, folder: Path) -> dict[str, Any]:
     """Writes a small data set; returns the attributes of torchvision's class with its MD5."""
     folder.mkdir(parents=True)
@@ -70,15 +86,13 @@ def test_images_and_labels_are_those_of_the_files(kind: Cifar, tmp_path: Path) -
     train, test, _ = BATCHES[kind.name]
     assert (len(got.train), len(got.test)) == (COUNT * len(train), COUNT)
     for split, names in ((got.train, train), (got.test, test)):
-        expected = [table(kind, name) for name in names]
+        expected = in_content_order(kind, names)
         (_, images, labels), *_ = split.gather([torch.arange(len(split))], None, None)
         assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
         assert images.is_contiguous()
         # All red, then all green, then all blue, row by row.
-        rows = np.concatenate([content["data"] for content in expected])
-        assert torch.equal(images.flatten(1), torch.from_numpy(rows))
-        key = "labels" if kind is CIFAR10 else "fine_labels"
-        assert labels.tolist() == [label for content in expected for label in content[key]]
+        assert [image.tobytes() for image in images.numpy()] == [row for _, row in expected]
+        assert labels.tolist() == [label for label, _ in expected]
     # The folder may also lie where torchvision puts it.
     (tmp_path / kind.name / kind.reader.base_folder).rename(tmp_path / kind.reader.base_folder)
     assert len(load(kind, tmp_path).test) == COUNT
@@ -121,6 +135,7 @@ def test_fetch_downloads_unpacks_and_describes(
     path = fetch(served, root)
     assert path == root / "cifar10.manifest.json"
     written = json.loads(path.read_text())
+    assert written["form"] == "archive"
     assert written["counts"] == {"train": 5 * COUNT, "test": COUNT}
     folder = root / "cifar10" / served.reader.base_folder
     assert written["files"] == {name: asdict(file_sum(folder / name)) for name in served.files}
