@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyspike.bench import training_run
 from steadyspike.bench.records import Setting
 from steadyspike.bench.training_run import train_for, waiting_for
+from steadyspike.bench.training_step import experiment_of
 from steadyspike.data.dataset import Split
 from tiny import tiny_dataset
 
@@ -39,20 +39,18 @@ def test_waiting_is_the_time_between_the_steps(seconds: float) -> None:
     dataset = tiny_dataset(train=80)
     assert isinstance(dataset.train, Split)
     slow = replace(dataset, train=Slow(dataset.train.images, dataset.train.labels, seconds))
-    found = waiting_for(slow, SETTING, most=5)
+    found = waiting_for(slow, experiment_of(SETTING), most=5)
     assert (found["batches"], found["batch"]) == (5, 4)
     assert seconds <= found["share"] * found["seconds"] < seconds + 0.09
     assert found["share"] < 1
 
 
-def test_a_small_data_set_is_measured_in_smaller_batches_and_a_large_one_in_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = waiting_for(tiny_dataset(train=40), SETTING.but(batch=1000))
+def test_a_small_data_set_is_measured_in_smaller_batches_and_a_large_one_in_time() -> None:
+    found = waiting_for(tiny_dataset(train=40), experiment_of(SETTING.but(batch=1000)))
     assert found["batch"] == 3
     assert found["batches"] >= 2
-    monkeypatch.setattr(training_run, "SECONDS", 1e-6)
-    assert waiting_for(tiny_dataset(train=400), SETTING)["batches"] == 2
+    found = waiting_for(tiny_dataset(train=400), experiment_of(SETTING), seconds=1e-6)
+    assert found["batches"] == 2
 
 
 @pytest.mark.parametrize("seconds", [1e-3, 0.7])

@@ -5,33 +5,48 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from steadyspike.bench.records import Setting, Training
 from steadyspike.bench.training_step import experiment_of
 from steadyspike.console import notify
 from steadyspike.data import Dataset
 from steadyspike.data.collate import frame_shape
+from steadyspike.train.config import Experiment
+from steadyspike.train.graph import CudaRecorder
 from steadyspike.train.trainer import DIGEST_BATCHES, Trainer
 
 SECONDS, BATCHES = 6.0, 200  # waiting is measured for so long, over at most so many batches
 SKIPPED = max(DIGEST_BATCHES)  # batches after which the weights are hashed
-WARM_UP = 20  # batches before the time of an epoch is estimated
+WARM_UP = 20  # batches before anything is timed
 MARGIN = 0.95  # the part of the given time that is planned for
 
 
-def waiting_for(dataset: Dataset, setting: Setting, *, most: int = BATCHES) -> dict[str, Any]:
+def waiting_for(
+    dataset: Dataset, experiment: Experiment, *, most: int = BATCHES, seconds: float = SECONDS
+) -> dict[str, Any]:
     """How long the training loop waits between an optimizer step and the next forward pass.
 
     On a GPU both moments are those of its own queue: reading during computation costs nothing.
+    There the first `WARM_UP` batches are not counted: they compile kernels and record the graph.
+
+    Args:
+        dataset: to train on.
+        experiment: how; batches are smaller if there would be too few.
+        most: batches to measure.
+        seconds: after which no further batch is measured.
 
     Returns:
         fields of `records.Waiting`.
     """
+    warm_up = WARM_UP if experiment.device == "cuda" else 0
     # Enough batches must follow the hashed ones.
-    batch = max(1, min(setting.batch, len(dataset.train) // (SKIPPED + 3)))
-    trainer = Trainer(experiment_of(setting.but(batch=batch), dataset=dataset.name), dataset)
+    most_images = len(dataset.train) // (SKIPPED + warm_up + 3)
+    batch = max(1, min(experiment.training.batch, most_images))
+    training = experiment.training.model_copy(update={"batch": batch})
+    trainer = Trainer(experiment.model_copy(update={"training": training}), dataset)
     trainer.batch = SKIPPED
-    now, seconds_between = _clock(setting.device)
+    now, seconds_between = _clock(experiment.device)
     began: list[Any] = []  # first forward passes
     ended: list[Any] = []  # optimizer steps
 
@@ -40,11 +55,17 @@ def waiting_for(dataset: Dataset, setting: Setting, *, most: int = BATCHES) -> d
             began.append(now())
 
     trainer.model.register_forward_pre_hook(forward)
+    if trainer.replayed is not None:
+        trainer.replayed.recorder = _Marking(forward)
     trainer.optimizer.register_step_post_hook(lambda *_: ended.append(now()))
     start = time.perf_counter()
-    for _ in trainer.run_epoch():
-        over = time.perf_counter() - start > SECONDS
-        if len(ended) > most or (len(ended) > 2 and over):
+    for number, _ in enumerate(trainer.run_epoch(), start=1):
+        if number == warm_up:
+            began.clear()
+            ended.clear()
+            start = time.perf_counter()
+        over = time.perf_counter() - start > seconds
+        if number > warm_up and (len(ended) > most or (len(ended) > 2 and over)):
             break
     total = seconds_between(ended[0], ended[-1])
     idle = sum(map(seconds_between, ended[:-1], began[1:]))
@@ -52,12 +73,30 @@ def waiting_for(dataset: Dataset, setting: Setting, *, most: int = BATCHES) -> d
     return {"batch": batch, "batches": batches, "seconds": total / batches, "share": idle / total}
 
 
+class _Marking(CudaRecorder):
+    """Calls ``mark`` before each replay of the graph, which calls no hooks."""
+
+    def __init__(self, mark: Callable[[], None]) -> None:
+        self.mark = mark
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        replay, result = super().record(work)
+
+        def marked() -> None:
+            self.mark()
+            replay()
+
+        return marked, result
+
+
 def _clock(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
     """A function that marks a moment, and one that gives the seconds between two marks."""
     if device != "cuda":
         return time.perf_counter, lambda first, second: second - first
 
-    def mark() -> torch.cuda.Event:
+    def mark() -> torch.cuda.Event | None:
+        if torch.cuda.is_current_stream_capturing():
+            return None  # the recording of a graph, among the batches that are not counted
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event

@@ -26,7 +26,7 @@ from steadyspike.bench.convolutions import convolutions_alone
 from steadyspike.bench.frameworks import FUSED, Framework
 from steadyspike.bench.records import Setting
 from steadyspike.bench.training_run import waiting_for
-from steadyspike.bench.training_step import Variants
+from steadyspike.bench.training_step import Variants, experiment_of
 from steadyspike.pins import CPU_PINS, keep_freed_memory
 from steadyspike.train.determinism import make_deterministic
 
@@ -201,7 +201,8 @@ class Session:
 
     def waiting(self, dataset: str) -> dict[str, Any]:
         """Fields of `records.Waiting`."""
-        return waiting_for(data.load(dataset), self.setting)
+        experiment = experiment_of(self.setting, dataset=dataset, cuda_graph=self.cuda)
+        return waiting_for(data.load(dataset), experiment)
 
     def _turn(self, run: Callable[[], None]) -> float:
         if not self.cuda:
