@@ -39,12 +39,7 @@ PHOTOS = torch.randint(0, 256, (300, 3, 32, 32), generator=GENERATOR).to(torch.u
 CLIPS = torch.randint(0, 256, (24, 3, 2, 128, 128), generator=GENERATOR).to(torch.uint8)
 INDICES = torch.randperm(50_000, generator=GENERATOR)[:300]
 SEED, EPOCH = 5, 17
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    ),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 ALL = AUGMENTATIONS | EVENT_AUGMENTATIONS
 every = pytest.mark.parametrize("name", sorted(ALL))
 

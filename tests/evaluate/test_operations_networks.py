@@ -149,7 +149,7 @@ def test_counting_changes_nothing_and_neither_chunks_nor_batches_change_the_coun
     assert not any(module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @every
 def test_a_gpu_counts_alike_and_does_not_wait(name: str) -> None:
     model = networks(stabilize_threshold=False)[name]

@@ -41,10 +41,11 @@ if INTERPRETED:
             raise
         reason = "this version of Triton's interpreter cannot loop with this version of numpy"
         pytest.skip(reason, allow_module_level=True)
-BACKENDS = [cuda] if INTERPRETED else [cpu, *([cuda] if torch.cuda.is_available() else [])]
-each_backend = pytest.mark.parametrize(
-    "backend", BACKENDS, ids=lambda module: module.__name__.rpartition(".")[2]
-)
+ON_GPU = () if INTERPRETED else pytest.mark.gpu
+BACKENDS = [] if INTERPRETED else [pytest.param(cpu, id="cpu")]
+if cuda is not None:
+    BACKENDS.append(pytest.param(cuda, id="cuda", marks=ON_GPU))
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
 #: The interpreter truncates to bfloat16 where a GPU rounds.
 BFLOAT16 = 2**-7 if INTERPRETED else 2**-8
 settings.register_profile("interpreted", parent=settings.get_profile("steadyspike"), max_examples=8)
@@ -329,12 +330,12 @@ def test_other_types_are_refused_on_a_cpu() -> None:
         cpu.charge(x, *[None] * 4, out=x.double(), **ONE_STEP)
 
 
-@pytest.mark.skipif(not (INTERPRETED or torch.cuda.is_available()), reason="for Triton")
-def test_steps_that_lie_apart_are_not_copied() -> None:
+@pytest.mark.skipif(cuda is None, reason="no Triton")
+@pytest.mark.parametrize("device", [pytest.param("cpu" if INTERPRETED else "cuda", marks=ON_GPU)])
+def test_steps_that_lie_apart_are_not_copied(device: str) -> None:
     """Steps of a longer buffer, further apart than 32 bits can count."""
     apart = 2**31 + 8
     # Memory that is never touched is never allocated.
-    device = "cpu" if INTERPRETED else "cuda"
     buffer = torch.empty(apart + 64, dtype=torch.bfloat16, device=device)
     x = buffer.as_strided((2, 4, 3, 2, 2), (apart, 12, 1, 6, 3))
     x.copy_(torch.randn(2, 4, 3, 2, 2))

@@ -15,9 +15,6 @@ from no_waiting import no_waiting
 from steadyspike.kernels import cuda
 from steadyspike.kernels.stabilizer import Stabilizer
 
-runs = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-
-
 CAPABILITIES = (80, 90, 100, 120)
 Compilers = dict[int, "subprocess.Popen[str]"]
 
@@ -57,7 +54,7 @@ def test_compiled_without_a_gpu(capability: int, compilers: Compilers) -> None:
         assert narrow in ("0", partial_results.get(name))
 
 
-@runs
+@pytest.mark.gpu
 def test_more_values_than_32_bits_count() -> None:
     x = torch.zeros(2**31 + 64, dtype=torch.bfloat16, device="cuda").view(1, -1, 64)
     x[0, -1] = 1
@@ -75,7 +72,7 @@ def test_more_values_than_32_bits_count() -> None:
     assert x[0, -1].sum() == 64
 
 
-@runs
+@pytest.mark.gpu
 def test_nothing_waits_and_a_graph_replays_the_same() -> None:
     x = torch.randn(2, 16, 9, 9, 64, dtype=torch.bfloat16, device="cuda").movedim(-1, 2)
     u = torch.empty_like(x, dtype=torch.float32)

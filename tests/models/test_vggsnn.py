@@ -210,7 +210,7 @@ def test_autocast_to_bfloat16(method: str) -> None:
     torch.testing.assert_close(first.running_mean, of_exact.running_mean, rtol=0, atol=1e-2)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @online_method
 def test_a_gpu_trains_like_a_cpu(method: str) -> None:
     clip, labels = small_batch()

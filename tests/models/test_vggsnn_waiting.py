@@ -74,7 +74,7 @@ def test_nothing_is_read_on_the_host(options: dict[str, Any]) -> None:
         presentations(model, clip, [4] if not options.get("online", True) else [1, 3])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("options", list(without_reading_options()))
 def test_nothing_waits_for_the_gpu(options: dict[str, Any]) -> None:
     clip, labels = (tensor.cuda() for tensor in small_batch(torch.float32))
