@@ -6,7 +6,7 @@ PARTS ?=
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup train test test-fast lint types verify bench reliability docker-test audit licences sbom lock clean
+.PHONY: help setup train test test-fast lint types verify bench gpu-check reliability docker-test audit licences sbom lock clean
 
 help: ## Print what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ verify: $(READY) ## Retrain the first batches and compare every weight with the 
 bench: $(READY) ## Measure training speed and memory; BENCH=--peers adds other frameworks
 	@dvc pull --quiet data.dvc
 	@steadyspike bench $(BENCH)
+
+gpu-check: $(READY) ## Check this machine's GPU and write docs/runs; PARTS="tests loop" for some
+	@python tools/gpu_check $(PARTS)
 
 reliability: $(READY) ## Kill, resume, move, fuzz; write docs/reliability.md; PARTS=kills for one part
 	@dvc pull --quiet data.dvc

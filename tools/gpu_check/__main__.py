@@ -1,0 +1,257 @@
+"""Check on this machine's GPU that training is right, how fast it is and what CIFAR-10 gives.
+
+Writes <date>-<gpu>-<commit>.json and .md to --out after every row. Each part runs in a process of
+its own with a time limit; one that fails or runs over is recorded, and the others go on. Needs
+torch, no network and no installation. `gpu_check pack FOLDER OUT` packs a folder of images for a
+machine without a network. The exit status is 1 if something that must hold does not.
+"""
+
+import argparse
+import json
+import os
+import re
+import selectors
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+
+from record import REPOSITORY, Part, Record, Row, commit, read_record, text_line
+
+from steadyspike.errors import UserError
+
+#: Title on the page, and the limit in seconds.
+PARTS = {
+    "environment": ("Environment", 60),
+    "gpu_tests": ("Tests that need a GPU", 150),
+    "bits": ("The same bits, eager and as a CUDA graph", 120),
+    "steps": ("Training steps of VGGSNN, 3×32×32, batch 128", 150),
+    "loop": ("The training loop on images in the GPU's memory", 60),
+    "peers": ("Beside other libraries", 240),
+}
+ALIASES = {"tests": "gpu_tests"}
+REHEARSAL = 300  # seconds for any part: machines that only rehearse may be busy
+TITLES = {name: title for name, (title, _) in PARTS.items()}
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["pack"]:
+        from pack import main as pack
+
+        return pack(arguments[1:])
+    args = _parser().parse_args(arguments)
+    try:
+        record, path = _record(args)
+        return _run(args, record, path)
+    except UserError as error:
+        print(f"gpu_check: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="tools/gpu_check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = [*(name for name in PARTS if name not in ALIASES.values()), *ALIASES]
+    add = command.add_argument
+    add(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        type=_one_of(names),
+        help=f"of {', '.join(names)} (default: all)",
+    )
+    add("--rehearse", action="store_true", help="tiny sizes on a CPU, in less than a minute")
+    add(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="[PART=]SECONDS",
+        type=_limit,
+        help="time limit of a part; without PART, of the whole",
+    )
+    add("--out", type=Path, default=REPOSITORY / "docs" / "runs", help="(default: docs/runs)")
+    add("--merge", type=Path, metavar="JSON", help="add to this file of an earlier call")
+    add(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="CIFAR-10 as class folders of PNG, or packed by `gpu_check pack` (default: datasets/)",
+    )
+    add("--epochs", type=int, default=60, help="of each CIFAR-10 experiment (default: 60)")
+    add(
+        "--experiments",
+        type=lambda text: tuple(text.split(",")),
+        default=("vggsnn-osr_ots", "vggsnn-osr", "vggsnn-per_step", "vggsnn-bptt"),
+        metavar="LIST",
+        help="of pipelines/cifar10, the most telling first",
+    )
+    add("--precision", default="bfloat16", choices=("bfloat16", "tf32", "float32"))
+    add(
+        "--logs",
+        type=Path,
+        default=REPOSITORY / "runs" / "gpu_check",
+        metavar="DIR",
+        help="what the parts print (default: runs/gpu_check)",
+    )
+    return command
+
+
+def _one_of(names: list[str]):  # type: ignore[no-untyped-def]
+    def convert(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, got {text!r}")
+        return ALIASES.get(text, text)
+
+    return convert
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, seconds = text.rpartition("=")
+    name = ALIASES.get(name, name)
+    if name not in ("", *PARTS) or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", seconds):
+        raise argparse.ArgumentTypeError(f"expected PART=SECONDS or SECONDS, got {text!r}")
+    return name, float(seconds)
+
+
+def _record(args: argparse.Namespace) -> tuple[Record, Path]:
+    """A new record, or the one to add to, and its file."""
+    device = "CPU, a rehearsal" if args.rehearse else _gpu()
+    now = datetime.now(UTC)
+    record = Record(now.isoformat(timespec="seconds"), device, commit())
+    if args.merge is not None:
+        earlier = read_record(args.merge)
+        for key in ("device", "commit"):
+            ours, theirs = getattr(record, key), getattr(earlier, key)
+            if ours != theirs:
+                raise UserError(f"{args.merge}: {key}: expected {ours!r}, found {theirs!r}")
+        record = earlier
+    name = re.sub(r"[^a-z0-9]+", "-", device.removeprefix("NVIDIA ").lower()).strip("-")
+    date = record.date[:10]
+    return record, args.out / f"{date}-{name}-{record.commit}.json"
+
+
+def _gpu() -> str:
+    """The name of the GPU that torch uses."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", f"--id={first}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise UserError("nvidia-smi finds no GPU here; `--rehearse` tries all on a CPU") from None
+    return done.stdout.strip()
+
+
+def _run(args: argparse.Namespace, record: Record, path: Path) -> int:
+    began = time.monotonic()
+    limits = dict(args.limit)
+    names = list(dict.fromkeys(args.parts)) or list(PARTS)
+    for name in names:
+        limit = limits.get(name, REHEARSAL if args.rehearse else PARTS[name][1])
+        if "" in limits:
+            limit = min(limit, limits[""] - (time.monotonic() - began))
+        part = Part(datetime.now(UTC).isoformat(timespec="seconds"))
+        record.parts[name] = part
+        record.parts = {key: record.parts[key] for key in PARTS if key in record.parts}
+        if limit < 1:
+            part.state = "not run: no time was left"
+        else:
+            run_part(name, args, limit, part, lambda: record.save(path, TITLES))
+        record.save(path, TITLES)
+    print(summary(record, names))
+    print(f"{path}\n{path.with_suffix('.md')}")
+    return 0 if all(record.parts[name].sound for name in names) else 1
+
+
+def run_part(name, args, limit, part, save):  # type: ignore[no-untyped-def]
+    """Run one part; its rows are saved as they come."""
+    options = {
+        "rehearse": args.rehearse,
+        "seconds": limit,
+        "work": str(args.logs),
+        "epochs": args.epochs,
+        "images": None if args.images is None else str(args.images.resolve()),
+        "experiments": args.experiments,
+        "precision": args.precision,
+    }
+    args.logs.mkdir(parents=True, exist_ok=True)
+    log = args.logs / f"{name}.log"
+    paths = [str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    if args.rehearse:
+        environment["OMP_NUM_THREADS"] = "1"  # tensors are tiny, and other processes may run
+    began = time.monotonic()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("part.py")), name, json.dumps(options)],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            start_new_session=True,
+        )
+        for line in _lines_until(process, began + limit):
+            row = Row(**json.loads(line))
+            part.add(row)
+            part.seconds = round(time.monotonic() - began, 1)
+            print(text_line(name, row), file=sys.stderr, flush=True)
+            save()
+        over = time.monotonic() - began >= limit
+        _end(process)
+    part.seconds = round(time.monotonic() - began, 1)
+    if process.returncode == 0:
+        part.state = "done"
+    else:
+        why = f"over its limit of {limit:.0f} s" if over else f"failed, status {process.returncode}"
+        part.log = log.read_text(errors="replace")[-3000:]
+        last = "" if over else part.log.strip().rpartition("\n")[2][:200]
+        part.state = ": ".join(filter(None, (f"{why} after {part.seconds:.0f} s", last)))
+        print(f"{name:11} {part.state}", file=sys.stderr, flush=True)
+
+
+def _lines_until(process, deadline):  # type: ignore[no-untyped-def]
+    """Whole lines of the process's output until it ends or the deadline passes."""
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            if not selector.select(left):
+                return
+            read = os.read(process.stdout.fileno(), 1 << 16)
+            if not read:
+                process.wait(max(0.1, deadline - time.monotonic()))
+                return
+            *lines, rest = (rest + read).split(b"\n")
+            yield from lines
+
+
+def _end(process):  # type: ignore[no-untyped-def]
+    """Kill the process and all that it started."""
+    import signal
+
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def summary(record: Record, names: list[str]) -> str:
+    """A short table: each part, what failed, and the targets."""
+    lines = [f"{record.device}, commit {record.commit}"]
+    for name in names:
+        part = record.parts[name]
+        failing = [row for row in part.rows if row.holds is False]
+        state = f"{part.state}, {part.seconds:.0f} s, {len(part.rows)} rows"
+        lines.append(
+            f"{name:11} {state}, {len(failing)} failing" if failing else f"{name:11} {state}"
+        )
+        lines += [text_line("", row) for row in part.rows if row.holds is False or row.target]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
