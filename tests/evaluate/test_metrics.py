@@ -25,8 +25,11 @@ Change = Callable[[dict[str, Any]], object]
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
-    seeds = {"0": METRICS.accuracy, "1": METRICS.accuracy}
-    for values in (METRICS.model_copy(update={"seeds": seeds}), METRICS):
+    of_seeds = metrics.Metrics.model_validate(
+        samples.metrics("osr", accuracies=[(70.0, 71.0), (73.0, 73.5)])
+    )
+    assert of_seeds.accuracy.model_dump() == {"last": 71.5, "best": 72.25, "best_epoch": None}
+    for values in (of_seeds, METRICS):
         metrics.write_metrics(path, values)
         assert metrics.read_metrics(path) == values
     assert read_json(path)["inference"] == {"live": 73.961}  # what was not measured is left out
@@ -51,6 +54,16 @@ def refused(read: Callable[[Path], object], path: Path, *words: str) -> None:
         (lambda m: m.pop("accuracy"), "accuracy"),
         (lambda m: m["accuracy"].update(last="71"), "accuracy.last"),
         (lambda m: m["accuracy"].update(last=120.0), "accuracy.last"),
+        (
+            lambda m: m["after_steps"]["batch"]["votes_accuracy"].pop(),
+            "after_steps.batch: votes_accuracy",
+        ),
+        (
+            lambda m: m["after_steps"].update(
+                batch={"step_accuracy": [1.0], "votes_accuracy": [1.0]}
+            ),
+            "after_steps: batch",
+        ),
         (lambda m: m["loss"].update(test=float("nan")), "loss.test"),
         (lambda m: m["firing_rate"].update(gross=14.75), "firing_rate.gross"),
         (lambda m: m["firing_rate"].update(per_step=[0.1, "x"]), "firing_rate.per_step.1"),
@@ -58,7 +71,7 @@ def refused(read: Callable[[Path], object], path: Path, *words: str) -> None:
         (lambda m: m["operations"].update(energy_nanojoule=-1.0), "operations.energy_nanojoule"),
         (lambda m: m.update(parameters=True), "parameters"),
         (lambda m: m.update(experiment="a\x1b[0m"), "experiment"),
-        (lambda m: m.update(seeds={"0": {"last": 1.0}}), "seeds.0.best"),
+        (lambda m: m.update(seeds={"0": {"accuracy": {"last": 1.0}}}), "seeds.0.accuracy.best"),
         (lambda m: m["evaluation"].update(threshold="soft"), "evaluation.threshold"),
         (lambda m: m["evaluation"].update(batch=0), "evaluation.batch"),
         (lambda m: m["bins"].pop("low"), "bins.low"),

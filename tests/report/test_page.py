@@ -29,7 +29,7 @@ def test_well_formed_and_self_contained(reports: Reports, left_out: tuple[str, .
     tables = 2 if len(left_out) == len(samples.EXPERIMENTS) else 4
     found = tags(page)
     assert found.count("caption") == found.count("table") == tables
-    assert found.count("svg") == 4
+    assert found.count("svg") == 5
 
 
 def test_every_number_of_the_tables_is_on_the_page(reports: Reports) -> None:

@@ -123,12 +123,15 @@ def test_runs_that_were_not_measured_alike_show_it(
         assert all(key not in row for row in alike[name]["rows"])
 
 
+def test_the_gap_is_that_of_the_first_step(pipeline: Path) -> None:
+    table = report(pipeline)["table4"]
+    assert column(table, "first_step")["ots"] == 13.0
+    assert column(table, "gap")["ots"] == 18.0
+    assert column(table, "gap")["bptt"] == 0.0
+
+
 def test_seeds_become_mean_and_deviation(pipeline: Path) -> None:
-    seeds = {
-        str(seed): {"last": last, "best": best, "best_epoch": 3}
-        for seed, (last, best) in enumerate([(94.0, 94.1), (94.2, 94.5), (94.4, 94.3)])
-    }
-    samples.write_run(pipeline, "osr", accuracy=seeds["0"], seeds=seeds)
+    samples.write_run(pipeline, "osr", [(94.0, 94.1), (94.2, 94.5), (94.4, 94.3)])
     row = next(row for row in report(pipeline)["table4"]["rows"] if row["experiment"] == "osr")
     # By hand: deviations -0.2, 0, 0.2 and -0.2, 0.2, 0, over n - 1 = 2.
     assert (row["accuracy_last"], row["accuracy_last_std"]) == (94.2, 0.2)

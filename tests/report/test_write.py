@@ -30,7 +30,7 @@ def test_files_and_digests(reports: Reports) -> None:
     folder = reports("linear", "osr")
     tables = ("experiments", "operations", "table2", "table4")
     expected = {f"{table}.{kind}" for table in tables for kind in ("csv", "json", "md")}
-    for figure in ("figure2a", "figure2b", "figure3", "training"):
+    for figure in ("steps", "figure2a", "figure2b", "figure3", "training"):
         expected |= {f"{figure}.svg", f"{figure}.csv"}
     expected |= {"digests.json", "figure3_moments.csv", "index.html"}
     assert {path.name for path in folder.iterdir()} == expected

@@ -12,7 +12,7 @@ from steadyspike.train.accuracy import Presentation, evaluate, presentations
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
 from steadyspike.train.trainer import Trainer
-from tiny import tiny_dataset, tiny_experiment
+from tiny import tiny_dataset, tiny_experiment, train_epoch
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +41,25 @@ HOW = Presentation(batch=10, steps=4, chunk=4, mse_weight=0.05)
 def test_against_a_direct_loop(model: nn.Module, dataset: Dataset, batch: int, chunk: int) -> None:
     model.eval()
     images, labels = dataset.test.images, dataset.test.labels  # type: ignore[attr-defined]
-    loss, correct = 0.0, 0
+    loss, correct, alone = 0.0, torch.zeros(4), torch.zeros(4)
     for first in range(0, len(labels), batch):
         frames = (images[first : first + batch] / 255 - 0.2860) / 0.3530
         truth = labels[first : first + batch]
         votes = torch.zeros(len(truth), 10)
         with torch.no_grad(), sequence(model, steps=4):
-            for _ in range(4):
+            for step in range(4):
                 logits = model(frames[None])[0]
                 error = (logits - F.one_hot(truth, 10)).square().mean(1)
                 each = 0.95 * F.cross_entropy(logits, truth, reduction="none") + 0.05 * error
                 loss += each.sum().item() / 4
                 votes += logits
-        correct += int((votes.argmax(1) == truth).sum())
+                alone[step] += int((logits.argmax(1) == truth).sum())
+                correct[step] += int((votes.argmax(1) == truth).sum())
     score = evaluate(model, dataset, replace(HOW, batch=batch, chunk=chunk))
     assert score.loss == pytest.approx(loss / 23, rel=1e-5)
-    assert score.accuracy == pytest.approx(100 * correct / 23)
+    assert score.step_accuracy == pytest.approx((100 * alone / 23).tolist())
+    assert score.votes_accuracy == pytest.approx((100 * correct / 23).tolist())
+    assert score.accuracy == score.votes_accuracy[-1]
 
 
 def test_a_perfect_and_a_hopeless_network(dataset: Dataset) -> None:
@@ -81,13 +84,52 @@ def test_a_perfect_and_a_hopeless_network(dataset: Dataset) -> None:
     assert evaluate(Oracle(1), dataset, HOW).loss > 40
 
 
-def test_evaluation_leaves_the_model_unchanged(model: nn.Module, dataset: Dataset) -> None:
+BATCH = replace(HOW, statistics="batch")
+
+
+@pytest.mark.parametrize("how", [HOW, BATCH])
+def test_evaluation_leaves_the_model_unchanged(
+    how: Presentation, model: nn.Module, dataset: Dataset
+) -> None:
     before = weights_sha256(model.state_dict())
     for training in (True, False):
         model.train(training)
-        evaluate(model, dataset, HOW)
+        evaluate(model, dataset, how)
         assert all(module.training == training for module in model.modules())
     assert weights_sha256(model.state_dict()) == before
+
+
+METHODS: dict[str, dict[str, object]] = {
+    "osr": {"model.norm": "osr"},
+    "linear": {"model.norm": "linear", "model.stabilize_threshold": False},
+    "per_step": {"model.norm": "per_step", "model.stabilize_threshold": False},
+    "bptt": {"model.norm": "batch", "model.stabilize_threshold": False, "model.online": False},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batch_statistics_are_the_function_of_training(method: str, dataset: Dataset) -> None:
+    options = {"dataset.augmentation": "none", "model.dropout": 0.0, **METHODS[method]}
+    trainer = Trainer(tiny_experiment(**options), dataset)
+    train_epoch(trainer)
+    model = trainer.model
+    as_trained = list(presentations(model, dataset, BATCH))
+    used = list(presentations(model, dataset, HOW))
+    frames = (dataset.test.images[:10] / 255 - 0.2860) / 0.3530  # type: ignore[attr-defined]
+    with torch.no_grad(), sequence(model.train(), steps=4):
+        expected = model(frames.expand(4, *frames.shape))
+    assert as_trained[0][0] == pytest.approx(expected, abs=1e-5)
+    # OSR and the linear transform train the function that they are used as.
+    same = all(one.equal(other) for (one, _), (other, _) in zip(as_trained, used, strict=True))
+    assert same == (method in ("osr", "linear"))
+
+
+def test_the_fallback_of_osr_is_of_training_alone(dataset: Dataset) -> None:
+    options = {"model.fallback_ratio": 0.5, "model.dropout": 0.0}
+    model = Trainer(tiny_experiment(**options), dataset).model
+    assert not next(presentations(model, dataset, BATCH))[0].equal(
+        next(presentations(model, dataset, HOW))[0]
+    )
 
 
 def test_every_sample_is_presented_once_in_order(model: nn.Module, dataset: Dataset) -> None:

@@ -141,7 +141,7 @@ def test_the_best_weights_are_those_of_the_best_epoch(
 ) -> None:
     accuracies = iter([10.0, 30.0, 30.0, 20.0])
     monkeypatch.setattr(
-        "steadyspike.train.trainer.evaluate", lambda *_: Score(1.0, next(accuracies))
+        "steadyspike.train.trainer.evaluate", lambda *_: Score(1.0, (), (next(accuracies),))
     )
     states = []
     finish_epoch = Trainer.finish_epoch

@@ -1,6 +1,6 @@
 """Firing rates and membrane potentials of every LIF layer and time step (Figures 2b and 3)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -98,6 +98,35 @@ class LayerRecorder:
             std=_six_digits(std),
             threshold=_six_digits(sums[:, 3] / sums[:, 0]),
         )
+
+
+def pooled(measured: Sequence[Layers]) -> Layers:
+    """The layers of networks that differ in their seed: counts added up, rates and moments pooled.
+
+    All have the same layers, bins and number of potentials.
+    """
+    if len(measured) == 1:
+        return measured[0]
+    layers = [_pooled_layer(each) for each in zip(*(m.layers for m in measured), strict=True)]
+    return Layers(bins=measured[0].bins, layers=layers)
+
+
+def _pooled_layer(seeds: Sequence[Layer]) -> Layer:
+    def of_all(key: str, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.tensor([getattr(layer, key) for layer in seeds], dtype=dtype)
+
+    means = of_all("mean")
+    mean = means.mean(0)
+    variance = (of_all("std").square() + (means - mean).square()).mean(0)
+    counts = {key: of_all(key, torch.int64).sum(0).tolist() for key in ("counts", "below", "above")}
+    return Layer(
+        name=seeds[0].name,
+        firing_rate=[round(rate, 6) for rate in of_all("firing_rate").mean(0).tolist()],
+        mean=_six_digits(mean),
+        std=_six_digits(stable_sqrt(variance)),
+        threshold=_six_digits(of_all("threshold").mean(0)),
+        **counts,
+    )
 
 
 def _six_digits(values: Tensor) -> list[float]:

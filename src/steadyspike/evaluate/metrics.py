@@ -6,8 +6,10 @@ writes, ties weights to the parameters they were trained with. Nothing here impo
 """
 
 import json
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -51,11 +53,50 @@ class Record(BaseModel):
 
 
 class Accuracy(Record):
-    """Test accuracy of one run."""
+    """Test accuracy of the last epoch's weights, and of the best epoch's."""
 
     last: Percent
     best: Percent
-    best_epoch: Positive
+    best_epoch: Positive | None = None  # has no mean over seeds
+
+
+Percents = Annotated[List[Percent], Field(min_length=1)]
+
+
+class StepAccuracy(Record):
+    """Test accuracy of the last epoch's weights after each of the T steps."""
+
+    step_accuracy: Percents  # of each step's own output
+    votes_accuracy: Percents  # of the sum of the outputs so far
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StepAccuracy":
+        if len(self.step_accuracy) != len(self.votes_accuracy):
+            raise ValueError("votes_accuracy: expected as many steps as step_accuracy has")
+        return self
+
+
+class AfterSteps(Record):
+    """Accuracy after each step as the network is used, and by the function that training computes.
+
+    ``inference``: norms use their running statistics. ``batch``: they normalize the test images as
+    they normalized the training images, vanilla BN and BN by the statistics of the batch at hand,
+    OSR and the linear transform by the running ones (`steadyspike.train.accuracy.as_in_training`).
+    """
+
+    inference: StepAccuracy
+    batch: StepAccuracy
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "AfterSteps":
+        if len(self.inference.step_accuracy) != len(self.batch.step_accuracy):
+            raise ValueError("batch: expected as many steps as inference has")
+        return self
+
+    @property
+    def gap(self) -> float:
+        """How many percentage points the first step gains by the function of training."""
+        return self.batch.step_accuracy[0] - self.inference.step_accuracy[0]
 
 
 class Loss(Record):
@@ -108,19 +149,46 @@ class Evaluation(Record):
         )
 
 
-class Metrics(Record):
-    """``metrics.json``. With several seeds all but ``seeds`` belongs to the first of them."""
+class Measurement(Record):
+    """What is measured of one trained network."""
 
-    experiment: Name
-    parameters: Count
     accuracy: Accuracy
+    after_steps: AfterSteps
     loss: Loss
     firing_rate: FiringRate
     operations: Operations
     inference: Inference
-    osr_fallbacks: Count
+    osr_fallbacks: Count | Amount  # of several seeds the mean
+
+
+class Metrics(Measurement):
+    """``metrics.json``. With several seeds all numbers but those in ``seeds`` are their means."""
+
+    experiment: Name
+    parameters: Count
     evaluation: Evaluation
-    seeds: Annotated[dict[Name, Accuracy], Field(min_length=2)] | None = None
+    seeds: Annotated[dict[Name, Measurement], Field(min_length=2)] | None = None
+
+    def by_seed(self, only: int) -> dict[str, Measurement]:
+        """The measurement of each seed; the seed of a run with a single one is ``only``."""
+        return dict(self.seeds) if self.seeds else {str(only): self}
+
+
+def mean_over_seeds(measured: Sequence[Measurement]) -> Measurement:
+    """The mean of every number that all of them have, but for the best epoch; of one, itself."""
+    if len(measured) == 1:
+        return measured[0]
+    content = _mean([each.model_dump(exclude={"accuracy": {"best_epoch"}}) for each in measured])
+    return Measurement.model_validate(content)
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _mean([value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [_mean(each) for each in zip(*values, strict=True)]
+    return None if None in values else round(statistics.fmean(values), 6)
 
 
 class Bins(Record):

@@ -9,15 +9,20 @@ from torch import nn
 from steadyspike import kernels
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
-from steadyspike.evaluate.layers import LayerRecorder
+from steadyspike.evaluate.layers import LayerRecorder, pooled
 from steadyspike.evaluate.metrics import (
     Accuracy,
+    AfterSteps,
     Digests,
     Evaluation,
     Inference,
+    Layers,
     Loss,
+    Measurement,
     Metrics,
     Operations,
+    StepAccuracy,
+    mean_over_seeds,
     write_layers,
     write_metrics,
 )
@@ -36,38 +41,49 @@ from steadyspike.train.run import run_folders
 def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None:
     """Measure the last weights of a finished run and write ``metrics.json`` and ``layers.json``.
 
-    With several seeds, accuracies are measured of each and everything else of the first.
+    Every seed is measured alike; what belongs to all of them is their mean, histograms their sum.
 
     Raises:
         UserError: the run has not finished, its files are damaged, or its weights are not those
             that training with the parameters of ``experiment`` left.
     """
-    how = Presentation.of(experiment)
     runs = [_load(run, dataset, place) for run, place in run_folders(experiment, folder)]
-    scores = [evaluate(model, dataset, how) for model, _ in runs]
-    accuracies = [
-        _accuracy(score, history) for score, (_, history) in zip(scores, runs, strict=True)
-    ]
-    (model, history), score = runs[0], scores[0]
+    measured = [_measure(experiment, dataset, *run) for run in runs]
+    measurements = [measurement for measurement, _ in measured]
+    mean = mean_over_seeds(measurements)
+    seeds = zip(map(str, experiment.seeds), measurements, strict=True)
+    metrics = Metrics(
+        experiment=experiment.name,
+        parameters=sum(parameter.numel() for parameter in runs[0][0].parameters()),
+        evaluation=Evaluation.of(experiment),
+        seeds=dict(seeds) if len(runs) > 1 else None,
+        **{key: getattr(mean, key) for key in Measurement.model_fields},
+    )
+    write_layers(folder / "layers.json", pooled([layers for _, layers in measured]))
+    write_metrics(folder / "metrics.json", metrics)
+
+
+def _measure(
+    experiment: Experiment, dataset: Dataset, model: nn.Module, history: list[EpochRow]
+) -> tuple[Measurement, Layers]:
+    """The measurements of one seed's network, in evaluation mode."""
+    how = Presentation.of(experiment)
+    score = evaluate(model, dataset, how)
+    as_trained = evaluate(model, dataset, replace(how, statistics="batch"))
     recorder, counter = LayerRecorder(model, how.steps), OperationCounter(model, how.steps)
     # In plain torch, where each layer is a module of its own that runs at every step
     with kernels.disabled(), recorder.recording(), counter.counting():
         evaluate(model, dataset, replace(how, still=False))
-    seeds = map(str, experiment.seeds)
-    metrics = Metrics(
-        experiment=experiment.name,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        accuracy=accuracies[0],
+    measurement = Measurement(
+        accuracy=_accuracy(score, history),
+        after_steps=AfterSteps(inference=_after_steps(score), batch=_after_steps(as_trained)),
         loss=Loss(train=history[-1].train_loss, test=float(f"{score.loss:.6g}")),
         firing_rate=recorder.firing_rate(),
         operations=Operations(**{key: round(count, 2) for key, count in counter.total()}),
         inference=_inference(model, dataset, how, experiment.model.inference_threshold, score),
         osr_fallbacks=sum(row.osr_fallbacks for row in history),
-        evaluation=Evaluation.of(experiment),
-        seeds=dict(zip(seeds, accuracies, strict=True)) if len(runs) > 1 else None,
     )
-    write_layers(folder / "layers.json", recorder.layers())
-    write_metrics(folder / "metrics.json", metrics)
+    return measurement, recorder.layers()
 
 
 def measure_weights(
@@ -143,6 +159,13 @@ def _accuracy(score: Score, history: list[EpochRow]) -> Accuracy:
     best = best_row(history)
     return Accuracy(
         last=round(score.accuracy, 4), best=round(best.test_accuracy, 4), best_epoch=best.epoch
+    )
+
+
+def _after_steps(score: Score) -> StepAccuracy:
+    return StepAccuracy(
+        step_accuracy=[round(accuracy, 4) for accuracy in score.step_accuracy],
+        votes_accuracy=[round(accuracy, 4) for accuracy in score.votes_accuracy],
     )
 
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from steadyspike.evaluate.metrics import Metrics
+from steadyspike.evaluate.metrics import Measurement, Metrics
 from steadyspike.report.methods import NORM_LABELS
 from steadyspike.report.results import Row
 from steadyspike.report.table import NOT_MEASURED, NOT_REPORTED, NOT_RUN, QUOTED, Column, Value
@@ -27,11 +27,18 @@ def last_accuracy(row: Row) -> Value:
     """Of the last epoch's weights, in percent; the mean over seeds."""
     if row.quoted:
         return QUOTED
-    if row.inference:
-        value = getattr(row.metrics.inference, row.inference) if row.metrics else None
-        return NOT_RUN if value is None else float(value)
-    found = row.accuracies("last")
+    found = row.each_seeds(_last(row))
     return statistics.fmean(found) if found else NOT_RUN
+
+
+def _last(row: Row) -> Callable[[Measurement], float | None]:
+    if row.inference:
+        return lambda m: getattr(m.inference, row.inference)
+    return lambda m: m.accuracy.last
+
+
+def _best(m: Measurement) -> float:
+    return m.accuracy.best
 
 
 def _best_accuracy(row: Row) -> Value:
@@ -39,18 +46,30 @@ def _best_accuracy(row: Row) -> Value:
         return QUOTED
     if row.inference:
         return NOT_RUN if last_accuracy(row) == NOT_RUN else NOT_MEASURED
-    found = row.accuracies("best")
+    found = row.each_seeds(_best)
     return statistics.fmean(found) if found else NOT_RUN
 
 
-def _deviation(key: str) -> Getter:
+def _deviation(number: Callable[[Row], Callable[[Measurement], float | None]]) -> Getter:
     """The sample standard deviation over seeds, which divides by n - 1."""
 
     def deviation(row: Row) -> Value:
-        found = row.accuracies(key)
+        found = row.each_seeds(number(row))
         return statistics.stdev(found) if len(found) > 1 else ""
 
     return deviation
+
+
+def _first_step(row: Row) -> Value:
+    """Accuracy of the first step's own output at inference, in percent."""
+    found = row.each_seeds(lambda m: m.after_steps.inference.step_accuracy[0])
+    return statistics.fmean(found) if found else NOT_RUN
+
+
+def _gap(row: Row) -> Value:
+    """How much more accurate the first step is by the function that training computes."""
+    found = row.each_seeds(lambda m: m.after_steps.gap)
+    return statistics.fmean(found) if found else NOT_RUN
 
 
 def _rate(row: Row) -> Value:
@@ -117,7 +136,7 @@ def _any_other_setting(rows: Sequence[Row]) -> bool:
 
 
 def _several_seeds(rows: Sequence[Row]) -> bool:
-    return any(len(row.accuracies("last")) > 1 for row in rows)
+    return any(len(row.by_seed) > 1 for row in rows)
 
 
 def _batch(row: Row) -> Value:
@@ -155,9 +174,11 @@ FIELDS = {
             Column("weight_decay", "Weight decay", 5), _setting(lambda s: s.training.weight_decay)
         ),
         Field(Column("accuracy_last", "Accuracy, last epoch, %", 2), last_accuracy),
-        Field(Column("accuracy_last_std", "±", 2), _deviation("last"), _several_seeds),
+        Field(Column("accuracy_last_std", "±", 2), _deviation(_last), _several_seeds),
         Field(Column("accuracy_best", "Accuracy, best epoch, %", 2), _best_accuracy),
-        Field(Column("accuracy_best_std", "±", 2), _deviation("best"), _several_seeds),
+        Field(Column("accuracy_best_std", "±", 2), _deviation(lambda _: _best), _several_seeds),
+        Field(Column("first_step", "First step alone, %", 2), _first_step),
+        Field(Column("gap", "Train–inference gap, first step", 2), _gap),
         Field(Column("gross_firing_rate", "Gross firing rate, %", 2), _rate),
         Field(
             Column("paper", "Paper, %", 2),
@@ -173,7 +194,7 @@ FIELDS = {
         Field(Column("difference", "Ours − paper", 2, signed=True), _difference, _any_comparable),
         Field(
             Column("seeds", "Seeds", 0),
-            lambda row: len(row.accuracies("last")) or "",
+            lambda row: len(row.by_seed) or "",
             _any_comparable,
         ),
         Field(

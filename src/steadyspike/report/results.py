@@ -1,11 +1,11 @@
 """What was measured, beside what the paper reports: for one pipeline or the whole paper."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from steadyspike.errors import UserError
-from steadyspike.evaluate.metrics import Memory, Metrics
+from steadyspike.evaluate.metrics import Measurement, Memory, Metrics
 from steadyspike.report.paper import Cell, cells, dataset_name, nearest_cell, own_cells
 from steadyspike.report.runs import Pipeline, Run, read_pipeline
 
@@ -39,12 +39,15 @@ class Row:
     def metrics(self) -> Metrics | None:
         return self.run.metrics if self.run else None
 
-    def accuracies(self, key: str) -> list[float]:
-        """The "last" or "best" accuracy of each seed, in percent; none if not measured."""
-        if self.metrics is None:
-            return []
-        seeds = self.metrics.seeds or {"": self.metrics.accuracy}
-        return [getattr(accuracy, key) for accuracy in seeds.values()]
+    @property
+    def by_seed(self) -> Mapping[str, Measurement]:
+        """The measurement of each seed; none if not measured."""
+        return self.metrics.by_seed(self.run.settings.seed) if self.run and self.metrics else {}
+
+    def each_seeds(self, number: Callable[[Measurement], float | None]) -> list[float]:
+        """A number of each seed that has it; none if not measured."""
+        found = map(number, self.by_seed.values())
+        return [value for value in found if value is not None]
 
     @property
     def inference(self) -> str:

@@ -9,6 +9,7 @@ from steadyspike.report.figures import Figure
 from steadyspike.report.membranes import figure3
 from steadyspike.report.page import Section, page
 from steadyspike.report.results import Results
+from steadyspike.report.steps import steps_figure
 from steadyspike.report.table import Table
 
 
@@ -61,6 +62,7 @@ def _write(results: Results, out: Path, more: dict[str, str]) -> list[Path]:
 def report_sections(results: Results) -> list[Section]:
     """All tables and figures; those without a row are left out."""
     sections: dict[str, tuple[str, list[Table | Figure | None]]] = {
+        "steps": ("After each time step", [steps_figure(results)]),
         "accuracy": ("Accuracy", [tables.table1(results), tables.table4(results)]),
         "firing": ("Firing rates", [tables.table2(results), figures.figure2b(results)]),
         "memory": ("Training memory", [figures.figure2a(results)]),

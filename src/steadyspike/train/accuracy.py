@@ -1,9 +1,12 @@
 """Loss and accuracy of a network on a split."""
 
+import copy
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +15,8 @@ from steadyspike.data import Dataset
 from steadyspike.data.collate import evaluation_clip, holds_clips
 from steadyspike.data.loading import batches
 from steadyspike.snn.loss import tet_loss
+from steadyspike.snn.neuron import LIF
+from steadyspike.snn.norm import BatchNorm, StepNorm
 from steadyspike.snn.sequence import sequence
 from steadyspike.train.config import Experiment
 from steadyspike.train.distributed import ALONE, Ranks
@@ -19,21 +24,40 @@ from steadyspike.train.distributed import ALONE, Ranks
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss per sample, and top-1 accuracy in percent."""
+    """Mean loss per sample, and top-1 accuracy in percent after each of the T steps.
+
+    Attributes:
+        loss: over all steps.
+        step_accuracy: of each step's own output.
+        votes_accuracy: of the sum of the outputs up to each step.
+    """
 
     loss: float
-    accuracy: float
+    step_accuracy: tuple[float, ...]
+    votes_accuracy: tuple[float, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Of the sum of all outputs."""
+        return self.votes_accuracy[-1]
 
 
 @dataclass(frozen=True)
 class Presentation:
-    """How samples are presented: batch size, T, K, and ε, the weight of the MSE in the loss."""
+    """How samples are presented: batch size, T, K, and ε, the weight of the MSE in the loss.
+
+    Attributes:
+        still: whether the first layer computes a still image once, not at every step.
+        statistics: ``"inference"`` for the network as it is used, ``"batch"`` for the function
+            that training computes, as `as_in_training` makes it.
+    """
 
     batch: int
     steps: int
     chunk: int
     mse_weight: float
-    still: bool = True  # the first layer computes a still image once, not at every step
+    still: bool = True
+    statistics: Literal["inference", "batch"] = "inference"
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Presentation":
@@ -63,20 +87,23 @@ def evaluate(
     count = math.ceil(len(dataset.test) / how.batch)
     mine = range(ranks.rank, count, ranks.world)
     device = next(model.parameters()).device
-    scores = torch.zeros(count, 2, dtype=torch.float64, device=device)  # loss, correct
+    # Of each batch the loss, then the correct answers of each step and of the votes up to it.
+    scores = torch.zeros(count, 1 + 2 * how.steps, dtype=torch.float64, device=device)
     # If ``after_batch`` raises, closing the generator restores training mode.
     with closing(presentations(model, dataset, how, mine)) as shown:
         for place, (logits, labels) in zip(mine, shown, strict=True):
             loss = tet_loss(logits, labels, steps=how.steps, mse_weight=how.mse_weight)
+            votes = torch.stack(list(accumulate(logits)))  # (T, N, classes)
             scores[place, 0] = loss * len(labels)
-            scores[place, 1] = (logits.sum(0).argmax(1) == labels).sum()
+            scores[place, 1:] = (torch.cat([logits, votes]).argmax(2) == labels).sum(1)
             if after_batch is not None:
                 after_batch()
     ranks.sum(scores)
     # The only wait for the device.
-    total_loss, correct = scores.sum(0).tolist()
+    total_loss, *correct = scores.sum(0).tolist()
     size = len(dataset.test)
-    return Score(total_loss / size, 100 * correct / size)
+    accuracy = tuple(100 * each / size for each in correct)
+    return Score(total_loss / size, accuracy[: how.steps], accuracy[how.steps :])
 
 
 def presentations(
@@ -84,11 +111,13 @@ def presentations(
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
     """The test split given to ``model`` in evaluation mode: logits (T, N, classes), labels (N,).
 
-    ``chosen`` are the indices of the batches to show, ascending; None is all.
+    ``chosen`` are the indices of the batches to show, ascending; None is all. With
+    ``how.statistics == "batch"`` a copy of the model is shown them, by `as_in_training`.
     """
     still = how.still and not holds_clips(dataset)
     was_training = model.training
     model.eval()
+    shown = as_in_training(model) if how.statistics == "batch" else model
     parameter = next(model.parameters())
     order = torch.arange(len(dataset.test))
     if chosen is not None:
@@ -100,8 +129,26 @@ def presentations(
                 clip = evaluation_clip(
                     samples.to(parameter.device), dataset, steps=how.steps, dtype=parameter.dtype
                 )
-                with sequence(model, steps=how.steps, still=still):
-                    logits = torch.cat([model(chunk) for chunk in clip.split(how.chunk)])
+                with sequence(shown, steps=how.steps, still=still):
+                    logits = torch.cat([shown(chunk) for chunk in clip.split(how.chunk)])
                 yield logits, labels.to(parameter.device)
     finally:
         model.train(was_training)
+
+
+def as_in_training(model: nn.Module) -> nn.Module:
+    """A copy of the network that computes the function of training and learns nothing from it.
+
+    Norms normalize each step as in training: by the batch's own statistics, or, OSR and the linear
+    transform, by the running ones (where training and inference are the same function, but for
+    OSR's fallback). OTS takes its thresholds from the batch. Dropout is off. Running statistics
+    stay as they are.
+    """
+    network = copy.deepcopy(model).eval()
+    for module in network.modules():
+        if isinstance(module, StepNorm | BatchNorm):
+            module.train()
+            module.momentum = 0.0  # the weight with which a batch would move the running statistics
+        elif isinstance(module, LIF):
+            module.inference_threshold = "live"
+    return network
