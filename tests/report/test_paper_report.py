@@ -173,6 +173,36 @@ def test_a_run_with_other_settings_than_the_papers(
     assert found["accuracy_last"] == accuracy
 
 
+def test_what_was_trained_for_fewer_epochs_is_marked(nothing: Path, tmp_path: Path) -> None:
+    pipelines = shutil.copytree(nothing, tmp_path / "pipelines")
+    cifar10 = pipelines / "cifar10"
+    path = cifar10 / "params.yaml"
+    path.write_text(path.read_text().replace("epochs: 300", "epochs: 60"))
+    samples.write_run(cifar10, "vggsnn-osr_ots")
+    samples.write_memory(cifar10)
+    samples.write_run(pipelines / "imagenet", "sew_resnet34-osr_ots")  # as long as the paper's
+    footnote = "rained for fewer epochs than the paper: cifar10/vggsnn-osr_ots 60 of 300 epochs"
+    for results in (Results.of_all(pipelines), Results.of_pipeline(cifar10)):
+        text = tables.table4(results).to_markdown()
+        name = "cifar10/vggsnn-osr_ots" if results.of_paper else "vggsnn-osr_ots"
+        (line,) = (line for line in text.splitlines() if f"| `{name}`" in line)
+        for shown in ("50.00†", "50.40†", "11.12†", "−43.95†"):
+            assert shown in line
+        assert text.count("†") == 5  # and the footnote
+        assert "† Trained for fewer epochs than the paper: " in text
+    (found,) = (
+        row for row in cells(tables.table4(results)) if row["experiment"] == "vggsnn-osr_ots"
+    )
+    assert (found["accuracy_last"], found["difference"]) == ("50.00", "-43.95")
+    *lines, last = list_cells(pipelines)
+    assert last == f"† t{footnote}"
+    ended = [line for line in lines if "  run" in line]
+    marked = {line.split("  ")[0] for line in ended if "  run†  " in line}
+    assert marked == {"Table 1", "Table 4", "Figure 3"}
+    assert sum("  run  " in line for line in ended if "Figure 2a" in line) == 2
+    assert any("  run  " in line for line in ended if "ImageNet" in line)
+
+
 @pytest.mark.parametrize("run", [True, False])
 def test_the_page_is_well_formed_and_stands_alone(
     run: bool, request: pytest.FixtureRequest, some: Path, nothing: Path, tmp_path: Path

@@ -64,6 +64,11 @@ class Cell:
         return f"{dataset_name(self.dataset)}, {self.architecture}"
 
     @property
+    def epochs(self) -> int:
+        """For how many the paper trains on this data set."""
+        return int(paper()["training"][self.dataset]["epochs"])
+
+    @property
     def method_label(self) -> str:
         return METHODS[self.method].label if self.method in METHODS else self.method
 

@@ -55,6 +55,13 @@ class Row:
         return INFERENCE.get(self.cell.metric, "") if self.cell else ""
 
     @property
+    def fewer_epochs(self) -> str:
+        """`60 of 300 epochs` if it was trained for fewer than the paper trains; else empty."""
+        if not self.comparable or self.run is None or self.cell is None or not self.run.metrics:
+            return ""
+        return fewer_epochs(self.run, self.cell)
+
+    @property
     def quoted(self) -> bool:
         return self.cell is not None and self.cell.quoted is not None
 
@@ -179,6 +186,12 @@ class Results:
                         f"parameters than params.yaml has now: `dvc repro` trains anew, or remove "
                         f"{run.folder}"
                     )
+
+
+def fewer_epochs(run: Run, cell: Cell) -> str:
+    """`60 of 300 epochs` if the experiment trains for fewer than the paper does; else empty."""
+    epochs = run.settings.training.epochs
+    return f"{epochs} of {cell.epochs} epochs" if epochs < cell.epochs else ""
 
 
 def difference_notes(rows: Iterable[Row]) -> list[str]:

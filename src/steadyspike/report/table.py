@@ -17,12 +17,19 @@ QUOTED = "quoted"
 Value = str | int | float
 
 
+class Marked(float):
+    """A number that a footnote restricts, shown with `MARK`."""
+
+
+MARK = "†"
+
+
 @dataclass(frozen=True)
 class Column:
     """`decimals` makes it a column of numbers; `code` one of literal names.
 
     A text in a column of numbers says why there is no number (NOT_RUN, NOT_REPORTED). A number in a
-    `signed` column is shown with its sign, except in CSV and JSON.
+    `signed` column is shown with its sign, and a `Marked` one with `MARK`, except in CSV and JSON.
     """
 
     key: str
@@ -41,12 +48,13 @@ class Column:
             return str(value)
         text = f"{value:.{self.decimals}f}"
         text = text.removeprefix("-") if float(text) == 0 else text
-        if not self.signed:
-            return text
-        return text.replace("-", "−") if text.startswith("-") else f"+{text}"
+        if self.signed:
+            text = text.replace("-", "−") if text.startswith("-") else f"+{text}"
+        return f"{text}{MARK}" if isinstance(value, Marked) else text
 
     def plain(self, value: Value) -> str:
-        """The value in CSV."""
+        """The value in CSV, without a mark."""
+        value = float(value) if isinstance(value, Marked) else value
         return replace(self, signed=False).text(value)
 
     def number(self, value: Value) -> Value:

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
-from steadyspike.report.columns import FIELDS, last_accuracy
+from steadyspike.report.columns import FIELDS, Field, last_accuracy
 from steadyspike.report.paper import cells
 from steadyspike.report.results import Results, Row, difference_notes, health_notes
-from steadyspike.report.table import NOT_RUN, Table
+from steadyspike.report.table import MARK, NOT_RUN, Marked, Table, Value
 
 _IDENTITY = "method dataset network steps batch threshold experiment"
 _PAPER = "paper paper_setting difference"
 _ACCURACY = "accuracy_last accuracy_last_std accuracy_best accuracy_best_std"
+
+#: Columns of what training decides and the paper reports.
+_TRAINED = ("accuracy_last", "accuracy_best", "gross_firing_rate", "difference")
 
 _ACCURACY_NOTE = (
     "Accuracy is top-1 on the test images. The headline is the last epoch's; the best epoch's is "
@@ -42,16 +45,28 @@ def _table(
         )
     if "accuracy_last_std" in shown:
         explained.append("Of several seeds: mean and standard deviation (n − 1).")
+    values = [[_value(field, row) for field in fields] for row in rows]
+    if any(isinstance(value, Marked) for line in values for value in line):
+        fewer = {row.name: row.fewer_epochs for row in rows if row.fewer_epochs}
+        listed = ", ".join(f"{name} {epochs}" for name, epochs in fewer.items())
+        explained.append(f"{MARK} Trained for fewer epochs than the paper: {listed}.")
     missing = [row.command for row in rows if last_accuracy(row) == NOT_RUN and row.command]
     return Table(
         name=name,
         title=title,
         columns=[field.column for field in fields],
-        rows=[[field.value(row) for field in fields] for row in rows],
+        rows=values,
         notes=[*own_notes, *explained],
         commands=list(dict.fromkeys(missing)),
         groups=[key for key in groups if key in shown],
     )
+
+
+def _value(field: Field, row: Row) -> Value:
+    """A row's value; what training decides is marked if it was shorter than the paper's."""
+    value = field.value(row)
+    trained = field.column.key in _TRAINED and isinstance(value, float)
+    return Marked(value) if trained and row.fewer_epochs else value
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
