@@ -32,16 +32,20 @@ def rehearse(folder: Path, *arguments: object) -> tuple[int, str, dict[str, Any]
 
 @pytest.mark.slow
 def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
-    status, out, record = rehearse(tmp_path)
+    status, out, record = rehearse(tmp_path, "--epochs", 2)
     states = {name: part["state"] for name, part in record["parts"].items()}
     assert states == dict.fromkeys(states, "done"), out
     assert status == 0
-    assert len(states) >= 6
+    assert len(states) == 7
     rows = {row["name"]: row for part in record["parts"].values() for row in part["rows"]}
     assert rows["float32 K 4"]["holds"]
     assert rows["tests"]["data"]["passed"] == 0  # all need a GPU
     assert rows["tests"]["data"]["skipped"] > 0
     assert rows["bfloat16 K 4"]["data"]["ratio"] > 0
+    method = rows["vggsnn-osr_ots"]
+    assert method["configuration"]["training"]["epochs"] == len(method["data"]["epochs"]) == 2
+    assert "learning_rate" in method["data"]["epochs"][0]
+    assert len(rows["vggsnn-osr_ots, each step alone, %"]["data"]["Alone, as used"]) == 4
     assert len(out) < 9000
     (page,) = tmp_path.glob("*.md")
     text = page.read_text()

@@ -2,23 +2,23 @@
 
 Writes <date>-<gpu>-<commit>.json and .md to --out after every row. Each part runs in a process of
 its own with a time limit; one that fails or runs over is recorded, and the others go on. Needs
-torch, no network and no installation. `gpu_check pack FOLDER OUT` packs a folder of images for a
-machine without a network. The exit status is 1 if something that must hold does not.
+torch, no network and no installation. The exit status is 1 if something that must hold does not.
+See docs/gpu.md.
 """
 
 import argparse
-import json
 import os
 import re
-import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
+from process import run_part
 from record import REPOSITORY, Part, Record, Row, commit, read_record, text_line
 
 from steadyspike.errors import UserError
@@ -31,6 +31,7 @@ PARTS = {
     "steps": ("Training steps of VGGSNN, 3×32×32, batch 128", 150),
     "loop": ("The training loop on images in the GPU's memory", 60),
     "peers": ("Beside other libraries", 240),
+    "cifar10": ("CIFAR-10", 540),
 }
 ALIASES = {"tests": "gpu_tests"}
 REHEARSAL = 300  # seconds for any part: machines that only rehearse may be busy
@@ -38,10 +39,6 @@ TITLES = {name: title for name, (title, _) in PARTS.items()}
 
 
 def main(arguments: list[str]) -> int:
-    if arguments[:1] == ["pack"]:
-        from pack import main as pack
-
-        return pack(arguments[1:])
     args = _parser().parse_args(arguments)
     try:
         record, path = _record(args)
@@ -81,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images",
         type=Path,
         metavar="FOLDER",
-        help="CIFAR-10 as class folders of PNG, or packed by `gpu_check pack` (default: datasets/)",
+        help="CIFAR-10 as {train,test}/<class>/*.png (default: datasets/cifar10, in any form)",
     )
     add("--epochs", type=int, default=60, help="of each CIFAR-10 experiment (default: 60)")
     add(
@@ -102,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     return command
 
 
-def _one_of(names: list[str]):  # type: ignore[no-untyped-def]
+def _one_of(names: list[str]) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text not in names:
             raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, got {text!r}")
@@ -156,87 +153,35 @@ def _run(args: argparse.Namespace, record: Record, path: Path) -> int:
         if "" in limits:
             limit = min(limit, limits[""] - (time.monotonic() - began))
         part = Part(datetime.now(UTC).isoformat(timespec="seconds"))
+        if name == "cifar10" and name in record.parts:  # other experiments are added
+            part.rows = record.parts[name].rows
         record.parts[name] = part
         record.parts = {key: record.parts[key] for key in PARTS if key in record.parts}
         if limit < 1:
             part.state = "not run: no time was left"
         else:
-            run_part(name, args, limit, part, lambda: record.save(path, TITLES))
+            options = {
+                "rehearse": args.rehearse,
+                "seconds": limit,
+                "work": str(args.logs.resolve()),
+                "epochs": args.epochs,
+                "images": None if args.images is None else str(args.images.resolve()),
+                "experiments": args.experiments,
+                "precision": args.precision,
+            }
+
+            def show(row: Row, name: str = name) -> None:
+                if row.ended:
+                    print(text_line(name, row), file=sys.stderr, flush=True)
+                record.save(path, TITLES)
+
+            run_part(name, options, part, args.logs / f"{name}.log", show)
+            if part.state != "done":
+                print(f"{name:11} {part.state}", file=sys.stderr, flush=True)
         record.save(path, TITLES)
     print(summary(record, names))
     print(f"{path}\n{path.with_suffix('.md')}")
     return 0 if all(record.parts[name].sound for name in names) else 1
-
-
-def run_part(name, args, limit, part, save):  # type: ignore[no-untyped-def]
-    """Run one part; its rows are saved as they come."""
-    options = {
-        "rehearse": args.rehearse,
-        "seconds": limit,
-        "work": str(args.logs),
-        "epochs": args.epochs,
-        "images": None if args.images is None else str(args.images.resolve()),
-        "experiments": args.experiments,
-        "precision": args.precision,
-    }
-    args.logs.mkdir(parents=True, exist_ok=True)
-    log = args.logs / f"{name}.log"
-    paths = [str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
-    if args.rehearse:
-        environment["OMP_NUM_THREADS"] = "1"  # tensors are tiny, and other processes may run
-    began = time.monotonic()
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("part.py")), name, json.dumps(options)],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            start_new_session=True,
-        )
-        for line in _lines_until(process, began + limit):
-            row = Row(**json.loads(line))
-            part.add(row)
-            part.seconds = round(time.monotonic() - began, 1)
-            print(text_line(name, row), file=sys.stderr, flush=True)
-            save()
-        over = time.monotonic() - began >= limit
-        _end(process)
-    part.seconds = round(time.monotonic() - began, 1)
-    if process.returncode == 0:
-        part.state = "done"
-    else:
-        why = f"over its limit of {limit:.0f} s" if over else f"failed, status {process.returncode}"
-        part.log = log.read_text(errors="replace")[-3000:]
-        last = "" if over else part.log.strip().rpartition("\n")[2][:200]
-        part.state = ": ".join(filter(None, (f"{why} after {part.seconds:.0f} s", last)))
-        print(f"{name:11} {part.state}", file=sys.stderr, flush=True)
-
-
-def _lines_until(process, deadline):  # type: ignore[no-untyped-def]
-    """Whole lines of the process's output until it ends or the deadline passes."""
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            if not selector.select(left):
-                return
-            read = os.read(process.stdout.fileno(), 1 << 16)
-            if not read:
-                process.wait(max(0.1, deadline - time.monotonic()))
-                return
-            *lines, rest = (rest + read).split(b"\n")
-            yield from lines
-
-
-def _end(process):  # type: ignore[no-untyped-def]
-    """Kill the process and all that it started."""
-    import signal
-
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def summary(record: Record, names: list[str]) -> str:

@@ -25,6 +25,7 @@ class Row:
         data: every number behind it.
         table: for the page: a header and rows of text.
         configuration: for the page: the whole experiment.
+        ended: False for a row of what is still going on, which a later one replaces.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Row:
     data: dict[str, Any] = field(default_factory=dict)
     table: list[list[str]] = field(default_factory=list)
     configuration: dict[str, Any] = field(default_factory=dict)
+    ended: bool = True
 
 
 @dataclass
@@ -130,7 +132,7 @@ def _table(rows: list[list[str]]) -> str:
     return str(markdown_table(header, body, ["left"] + [numbers] * (len(header) - 1)))
 
 
-def text_line(name: str, row: Row, width: int = 150) -> str:
+def text_line(name: str, row: Row, width: int = 170) -> str:
     """A row in one line of at most ``width`` characters."""
     mark = {None: "    ", True: "ok  ", False: "FAIL"}[row.holds]
     line = " ".join(filter(None, (f"{name:11} {mark} {row.name}: {row.result}", row.target)))
