@@ -15,8 +15,9 @@ from torchvision.transforms import transforms as torchvisions
 from steadyspike.data.augmentation import (
     AUGMENTATIONS,
     CROP_ASPECTS,
+    paint,
     random_boxes,
-    random_cutout,
+    random_rectangles,
 )
 from steadyspike.data.counter_rng import (
     CROP_COLUMN,
@@ -128,7 +129,8 @@ def test_augmentation_is_exactly_the_loop_over_pillow_images(name: str) -> None:
 
 def test_rectangles_have_the_sizes_and_frequency_of_the_original() -> None:
     grey = torch.full((1,), 9, dtype=torch.uint8).expand(20_000, 3, 32, 32)
-    painted = (random_cutout(grey, 0, 0, torch.arange(20_000)) != 9).any(1)  # (N, H, W)
+    rectangles = random_rectangles(32, 32, 0, 0, torch.arange(20_000))
+    painted = (paint(grey, rectangles) != 9).any(1)  # (N, H, W)
     tall = painted.any(2).sum(1)
     wide = painted.any(1).sum(1)
     assert torch.equal(painted.sum((1, 2)), tall * wide)  # one rectangle, nothing else

@@ -18,9 +18,8 @@ from steadyspike.data.counter_rng import (
     random_reals,
 )
 from steadyspike.data.event_augmentation import (
+    EVENT_AUGMENTATIONS,
     SMALL,
-    augment_cifar10_dvs,
-    augment_gesture,
     kept_steps,
     shrink,
 )
@@ -67,7 +66,7 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 
 
 def test_gesture_clips_are_torchvisions() -> None:
-    ours = augment_gesture(FRAMES, SEED, EPOCH, INDICES)
+    ours = EVENT_AUGMENTATIONS["crop_turn"](FRAMES, SEED, EPOCH, INDICES)
     assert ours.shape == (24, 3, 2, SMALL, SMALL)
     assert ours.dtype == torch.float32
     degrees = random_reals(SEED, EPOCH, INDICES, EVENT_ANGLE, -20, 20).tolist()
@@ -78,7 +77,7 @@ def test_gesture_clips_are_torchvisions() -> None:
 
 
 def test_cifar10_dvs_clips_are_torchvisions() -> None:
-    ours = augment_cifar10_dvs(FRAMES, SEED, EPOCH, INDICES)
+    ours = EVENT_AUGMENTATIONS["crop_flip_move"](FRAMES, SEED, EPOCH, INDICES)
 
     def draw(number: int, below: int) -> list[int]:
         drawn: list[int] = random_integers(SEED, EPOCH, INDICES, number, below).tolist()

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from steadyspike.errors import UserError
+from steadyspike.data import Dataset
+from steadyspike.data.dataset import Split
+from steadyspike.snn.norm import OSR
 from steadyspike.train.digest import state_digest
-from steadyspike.train.distributed import Ranks
-from steadyspike.train.graph import WARM_UP, Replayed, check_recordable
+from steadyspike.train.graph import WARM_UP, Replayed
 from steadyspike.train.trainer import Trainer
 from tiny import finish, tiny_dataset, tiny_experiment
+
+CPU = torch.device("cpu")
 
 
 class Again:
@@ -30,11 +35,12 @@ class Again:
         self.recorded += 1
         assert not self.trainer.silence.watching
         model = self.trainer.model
-        parameters = list(model.parameters())
+        parameters = list(model.parameters()) if model.training else []
         before, random = deepcopy(model.state_dict()), torch.get_rng_state()
         result = work().clone()
         gradients = [parameter.grad for parameter in parameters]
-        model.load_state_dict(before)  # a recording does nothing
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(before[name])  # a recording does nothing
         torch.set_rng_state(random)
         result.fill_(torch.nan)
         for gradient in gradients:
@@ -53,49 +59,96 @@ class Again:
         return replay, result
 
 
-@pytest.mark.parametrize("chunk", [1, 4])
-def test_the_same_bits_replayed(chunk: int) -> None:
+def recorded(trainer: Trainer) -> Again:
+    """Have the trainer record as on a GPU."""
+    trainer.recorder = recorder = Again(trainer)
+    trainer._forget_recordings()
+    return recorder
+
+
+def clips() -> Dataset:
+    """Events: 14 clips of 5 steps to train on, 7 to test with."""
+    generator = torch.Generator().manual_seed(0)
+    train, test = (
+        Split(
+            torch.randint(0, 9, (count, 5, 2, 128, 128), generator=generator, dtype=torch.uint8),
+            torch.arange(count) % 10,
+        )
+        for count in (14, 7)
+    )
+    return replace(tiny_dataset(), mean=(0, 0), std=(1 / 255, 1 / 255), train=train, test=test)
+
+
+GESTURE = {
+    "dataset.augmentation": "crop_turn",
+    "model.head": "gesture",
+    "model.head_widths": [6, 5],
+    "model.widths": [4, "P", 4, "P"],
+    "training.steps": 3,
+    "training.chunk": 2,
+    "evaluation.batch": 2,
+    "evaluation.steps": 5,
+}
+
+
+@pytest.mark.parametrize(
+    ("batch", "options"),
+    [
+        (8, {"training.chunk": 1, "model.warm_up_statistics": True}),
+        (7, {"training.chunk": 4, "dataset.augmentation": "crop_cutout_flip"}),
+        (2, GESTURE),
+        (8, {"model.inference_threshold": "fixed"}),
+    ],
+    ids=["still", "resumed", "events", "fixed"],
+)
+def test_the_same_bits_replayed(batch: int, options: dict[str, Any]) -> None:
     """40 images in batches of 8, then in batches of 7, of which the last is too small to record.
 
     The second run starts at an epoch's last batch, as a resumed one may.
     """
-    for batch in (8, 7):
-        options = {"training.batch": batch, "training.epochs": 4, "training.chunk": chunk}
-        options["model.warm_up_statistics"] = chunk == 1
-        experiment, dataset = tiny_experiment(**options), tiny_dataset()
-        plain = finish(Trainer(experiment, dataset))
-        trainer = Trainer(experiment, dataset)
-        recorder = Again(trainer)
-        trainer.replayed = Replayed(
-            trainer._forward_backward, list(trainer.model.parameters()), recorder, batch
-        )
-        if batch == 7:
-            started = Trainer(experiment, dataset)
-            for _ in zip(range(5), started.run_epoch(), strict=False):
-                pass
-            trainer.load_state(started.state())
-        finish(trainer)
-        assert (recorder.warmed, recorder.recorded) == (WARM_UP, 1)
-        assert recorder.replayed >= 4
-        assert trainer.rows == plain.rows
-        assert state_digest(trainer.model.state_dict()) == state_digest(plain.model.state_dict())
+    options = options | {"training.batch": batch, "training.epochs": 4}
+    experiment = tiny_experiment(**options)
+    dataset = clips() if batch == 2 else tiny_dataset()
+    plain, trainer, started = (Trainer(experiment, dataset) for _ in range(3))
+    for module in [*plain.model.modules(), *trainer.model.modules()]:
+        if isinstance(module, OSR) and batch == 2:  # as new, the head would be silent
+            nn.init.constant_(module.bias, 2)
+    finish(plain)
+    recorder = recorded(trainer)
+    if batch == 7:
+        for _ in zip(range(5), started.run_epoch(), strict=False):
+            pass
+        trainer.load_state(started.state())
+    finish(trainer)
+    assert (recorder.warmed, recorder.recorded) == (2 * WARM_UP, 2)  # training and evaluation
+    assert recorder.replayed >= 8
+    assert trainer.rows == plain.rows
+    assert state_digest(trainer.model.state_dict()) == state_digest(plain.model.state_dict())
 
 
-def test_what_cannot_be_recorded() -> None:
-    gesture = tiny_experiment(**{"model.head": "gesture", "model.head_widths": [6, 5]})
-    model = Trainer(gesture, tiny_dataset()).model
-    with pytest.raises(UserError, match=r"training\.cuda_graph: expected false .* draws a seed"):
-        check_recordable("tiny", model, Ranks())
-    plain = tiny_experiment()
-    with pytest.raises(UserError, match=r"training\.cuda_graph: .* several processes"):
-        check_recordable("tiny", Trainer(plain, tiny_dataset()).model, Ranks(0, 2))
-    with pytest.raises(ValueError, match="expected false where device is 'cpu'"):
-        tiny_experiment(**{"training.cuda_graph": True})
+def test_a_loaded_state_is_not_that_of_an_older_recording() -> None:
+    experiment, dataset = (
+        tiny_experiment(**{"training.epochs": 4, "training.batch": 8}),
+        tiny_dataset(),
+    )
+    plain, trainer = Trainer(experiment, dataset), Trainer(experiment, dataset)
+    start = deepcopy(trainer.state())
+    recorder = recorded(trainer)
+    finish(trainer)
+    trainer.load_state(start)
+    assert finish(trainer).rows == finish(plain).rows
+    assert recorder.recorded == 4
 
 
-def test_a_clip_of_events_is_copied_whole() -> None:
-    """A still clip's steps lie in the same memory; those of a real one do not."""
-    seen = []
+def test_one_processor_and_several_processes_record_nothing() -> None:
+    trainer = Trainer(tiny_experiment(**{"training.cuda_graph": True}), tiny_dataset())
+    assert trainer.recorder is None
+    assert trainer.replayed is None
+
+
+def test_inputs_are_copied_to_the_recordings_memory() -> None:
+    """Whole batches are replayed with new inputs, smaller ones never."""
+    calls = []
 
     class Once:
         def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
@@ -105,19 +158,17 @@ def test_a_clip_of_events_is_copied_whole() -> None:
             result = torch.zeros(2)
 
             def replay() -> None:
+                calls.append("replay")
                 result.copy_(work())
 
             return replay, result
 
-    def present(clip: Tensor, labels: Tensor) -> Tensor:
-        seen.append(clip.clone())
-        return torch.stack([clip.sum(), labels.sum()])
+    def sums(samples: Tensor, labels: Tensor) -> Tensor:
+        return torch.stack([samples.sum(), labels.sum()])
 
-    for still in (False, True):
-        replayed = Replayed(present, [], Once(), 2)
-        for number in range(WARM_UP + 3):
-            clip = torch.arange(6.0).view(3, 2) * (number + 1)
-            clip = clip[:1].expand(3, 2) if still else clip
-            labels = torch.full((2,), number)
-            assert replayed(clip, labels).tolist() == [clip.sum(), labels.sum()]
-            assert torch.equal(seen[-1], clip)
+    replayed = Replayed(sums, Once(), 2, CPU)
+    for number in range(WARM_UP + 3):
+        samples, labels = torch.arange(6.0).view(2, 3) * (number + 1), torch.full((2,), number)
+        assert replayed(samples, labels).tolist() == [samples.sum(), labels.sum()]
+        assert replayed(samples[:1], labels[:1]).tolist() == [samples[0].sum(), number]
+    assert len(calls) == 3

@@ -101,7 +101,7 @@ def test_an_epoch_by_hand(dataset: Dataset) -> None:
     for count in trainer.run_epoch():
         images.append(count)
         losses.append(trainer.losses[trainer.batch - 1].item() / count)
-        correct.append(trainer.correct.item())
+        correct.append(trainer.correct.sum().item())
     assert images == [16, 16, 8]
     loss, accuracy = trainer.running_metrics()
     assert loss == pytest.approx(sum(a * b for a, b in zip(images, losses, strict=True)) / 40)

@@ -114,6 +114,7 @@ def online(setting: Setting) -> Variants:
 
 def _eager(setting: Setting) -> TrainingStep:
     trainer = Trainer(experiment_of(setting), _one_batch(setting))
+    trainer.silence.watch(False)  # as in training, once every layer has fired
     model = trainer.model.train()
     frames, labels = batch_in_memory(setting)
     clip = frames.expand(setting.steps, *frames.shape)  # (T, N, C, H, W)
@@ -131,21 +132,21 @@ def _eager(setting: Setting) -> TrainingStep:
 def _recorded(setting: Setting) -> TrainingStep:
     """The same step replayed as with ``training.cuda_graph``."""
     eager = _eager(setting)
-    frames, labels = batch_in_memory(setting)
-    clip = frames.expand(setting.steps, *frames.shape)  # (T, N, C, H, W)
+    batch = batch_in_memory(setting)
 
-    def present(clip: Tensor, labels: Tensor) -> Tensor:
+    def present(*_: Tensor) -> Tensor:
         eager.optimizer.zero_grad(set_to_none=True)
         for loss in eager.losses():
             loss.backward()
         return torch.zeros(2)
 
-    replayed = Replayed(present, list(eager.model.parameters()), CudaRecorder(), len(labels))
+    device, parameters = batch[0].device, eager.model.parameters()
+    replayed = Replayed(present, CudaRecorder(), setting.batch, device, parameters)
     for _ in range(WARM_UP + 1):
-        replayed(clip, labels)
+        replayed(*batch)
 
     def losses() -> Iterator[Tensor]:
-        replayed(clip, labels)  # backward passes included
+        replayed(*batch)  # backward passes included
         yield from ()
 
     return TrainingStep(eager.model, eager.optimizer, losses, eager=eager)
@@ -185,6 +186,7 @@ def experiment_of(setting: Setting, *, dataset: str = "embedded", **training: An
                 "weight_decay": WEIGHT_DECAY,
                 "mse_weight": MSE_WEIGHT,
                 "precision": setting.precision,
+                "cuda_graph": True,
                 **training,
             },
             "evaluation": {"batch": setting.batch, "steps": setting.steps},

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from steadyspike.data.augmentation import AUGMENTATIONS
+from steadyspike.data.augmentation import AUGMENTATIONS, Augmentation
 from steadyspike.data.dataset import Dataset
-from steadyspike.data.event_augmentation import EVENT_AUGMENTATIONS, SMALL, kept_steps, shrink
+from steadyspike.data.event_augmentation import EVENT_AUGMENTATIONS, SMALL, shrink
 from steadyspike.data.loading import to_frames
 from steadyspike.errors import UserError
 
@@ -43,30 +43,32 @@ def check(dataset: Dataset, augmentation: str, train_steps: int, test_steps: int
             )
 
 
+def augmentation_for(dataset: Dataset, name: str) -> Augmentation:
+    """The augmentation ``name`` of images, or of clips, as the data set has them."""
+    return (EVENT_AUGMENTATIONS if holds_clips(dataset) else AUGMENTATIONS)[name]
+
+
 def training_clip(
     samples: Tensor,
-    indices: Tensor,
+    choices: Tensor,
     dataset: Dataset,
+    augmentation: Augmentation,
     *,
-    augmentation: str,
     steps: int,
-    seed: int,
-    epoch: int,
-    batch: int,
+    kept: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Augments samples (N, ...) and makes a clip (T, N, C, H, W) of them, on their device.
 
-    A still image is the same frame at every step. Of clips longer than ``steps`` the whole batch
-    keeps the same frames, chosen by (seed, epoch, batch).
+    A still image is the same frame at every step. ``choices`` (N, D) are what the augmentation has
+    drawn for these samples. Of clips longer than ``steps`` the whole batch keeps the frames
+    ``kept`` (steps,), see `kept_steps`.
     """
     if samples.dim() == 4:
-        samples = AUGMENTATIONS[augmentation](samples, seed, epoch, indices)
-        return _still_clip(samples, dataset, steps, dtype)
-    if steps < samples.shape[1]:
-        kept = kept_steps(seed, epoch, batch, samples.shape[1], steps)
-        samples = samples[:, kept.to(samples.device)]
-    return _event_clip(EVENT_AUGMENTATIONS[augmentation](samples, seed, epoch, indices)).to(dtype)
+        return _still_clip(augmentation.apply(samples, choices), dataset, steps, dtype)
+    if kept is not None:
+        samples = samples[:, kept]
+    return _event_clip(augmentation.apply(samples, choices)).to(dtype)
 
 
 def evaluation_clip(

@@ -41,12 +41,16 @@ def _shift_right(words: Tensor, bits: int) -> Tensor:
     return (words >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def splitmix(states: Tensor, step: int | Tensor) -> Tensor:
-    """Output ``step`` (from 1) of SplitMix64 for each state: 64-bit words in int64, any shape.
+def splitmix(states: int | Tensor, steps: int | Tensor) -> Tensor:
+    """Output ``steps`` (from 1) of SplitMix64 for each state: 64-bit words in int64, any shape.
+
+    At least one of the two is a tensor. Numbers stay numbers: a tensor made of one would be copied
+    to the device, which waits for it.
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
-    words = states + step * torch.tensor(_signed(GAMMA), device=states.device)
+    added = _signed(steps * GAMMA) if isinstance(steps, int) else steps * _signed(GAMMA)
+    words = torch.as_tensor(states + added)
     words = (words ^ _shift_right(words, 30)) * _signed(MIX_1)
     words = (words ^ _shift_right(words, 27)) * _signed(MIX_2)
     return words ^ _shift_right(words, 31)
@@ -60,7 +64,7 @@ def random_integers(
     ``below``, one for all or one a sample (N,), may be up to 2^31; its bias is at most
     below / 2^32. Several draws (D,) for indices (N, 1) give (N, D).
     """
-    key = torch.tensor(derive_seed(seed, "augmentation", epoch), device=indices.device)
+    key = derive_seed(seed, "augmentation", epoch)
     words = splitmix(splitmix(key, indices.long() + 1), draw + 1)
     return (_shift_right(words, 32) * below) >> 32
 

@@ -11,14 +11,14 @@ The bilinear step has no antialiasing, as for tensors in torchvision 0.15, which
 PyTorch 2.0 came with; since 0.17 antialiasing is torchvision's default.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from steadyspike.data.augmentation import random_boxes
+from steadyspike.data.augmentation import Augmentation, draw_nothing, random_boxes
 from steadyspike.data.counter_rng import (
     EVENT_ANGLE,
     EVENT_COLUMN,
@@ -38,7 +38,8 @@ MIN_AREA = 0.7  # of the frame's that a random crop keeps
 GESTURE_DEGREES, CIFAR_DEGREES = 20.0, 30.0
 SHIFT = 5  # pixels
 HOLE = 16  # pixels
-ROLL, ROTATE, CUT = range(3)
+MOVES = 3
+ROLL, ROTATE, CUT = range(MOVES)
 
 
 @dataclass(frozen=True)
@@ -125,48 +126,59 @@ def cut(row: Tensor, column: Tensor) -> Places:
     return Places(unmoved.row, unmoved.column, ~hole)
 
 
-def augment_gesture(frames: Tensor, seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """Training on DVS128 Gesture: a random crop, rotated by up to 20 degrees."""
-    indices = indices.to(frames.device)
+def _draw_gesture(seed: int, epoch: int, indices: Tensor, shape: Sequence[int]) -> Tensor:
+    """(N, 5): a box of the frame, and degrees of a rotation."""
     bound = GESTURE_DEGREES
     degrees = random_reals(seed, epoch, indices, EVENT_ANGLE, -bound, bound)
     boxes = random_boxes(SIDE, SIDE, MIN_AREA, seed, epoch, indices)
-    return resample(frames, boxes, rotated(degrees))
+    return torch.cat([boxes, degrees[:, None]], 1)
 
 
-def augment_cifar10_dvs(frames: Tensor, seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """Training on CIFAR10-DVS: a random crop, half of them mirrored, then one of three moves.
+def _augment_gesture(frames: Tensor, choices: Tensor) -> Tensor:
+    """Training on DVS128 Gesture: a random crop, rotated by up to 20 degrees."""
+    return resample(frames, choices[:, :4].long(), rotated(choices[:, 4]))
 
-    The moves are a roll by up to 5 pixels each way, a rotation by up to 30 degrees and a hole of
-    16x16 pixels (Li et al., "Neuromorphic data augmentation", ECCV 2022, as in the released code).
-    """
-    indices = indices.to(frames.device)
+
+def _draw_cifar10_dvs(seed: int, epoch: int, indices: Tensor, shape: Sequence[int]) -> Tensor:
+    """(N, 11): a box, degrees, a shift, the centre of a hole, which of the three, and a mirror."""
     integers = partial(random_integers, seed, epoch, indices)
     bound = CIFAR_DEGREES
     degrees = random_reals(seed, epoch, indices, EVENT_ANGLE, -bound, bound)
     shift = [integers(draw, 2 * SHIFT + 1) - SHIFT for draw in (EVENT_ROW, EVENT_COLUMN)]
     centre = [integers(draw, SMALL) for draw in (EVENT_ROW, EVENT_COLUMN)]
-    moves = {ROLL: rolled(*shift), ROTATE: rotated(degrees), CUT: cut(*centre)}
-    operation = integers(EVENT_OPERATION, len(moves))[:, None, None]
-    chosen = moves[ROLL]
-    for number in (ROTATE, CUT):
-        other, mine = moves[number], operation == number
+    move, mirrored = integers(EVENT_OPERATION, MOVES), integers(FLIP, 2)
+    boxes = random_boxes(SIDE, SIDE, MIN_AREA, seed, epoch, indices)
+    others = torch.stack([degrees, *shift, *centre, move, mirrored], 1)
+    return torch.cat([boxes, others], 1)
+
+
+def _augment_cifar10_dvs(frames: Tensor, choices: Tensor) -> Tensor:
+    """Training on CIFAR10-DVS: a random crop, half of them mirrored, then one of three moves.
+
+    The moves are a roll by up to 5 pixels each way, a rotation by up to 30 degrees and a hole of
+    16x16 pixels (Li et al., "Neuromorphic data augmentation", ECCV 2022, as in the released code).
+    """
+    whole = choices.long()
+    down, right, row, column = whole[:, 5:9].unbind(1)
+    move, mirrored = (whole[:, n, None, None] for n in (9, 10))
+    chosen = rolled(down, right)
+    for number, other in ((ROTATE, rotated(choices[:, 4])), (CUT, cut(row, column))):
+        mine = move == number
         chosen = Places(
             torch.where(mine, other.row, chosen.row),
             torch.where(mine, other.column, chosen.column),
             torch.where(mine, other.shown, chosen.shown),
         )
-    mirrored = integers(FLIP, 2).bool()[:, None, None]
     # The mirror comes before the move, so traced backwards it comes last.
-    column = torch.where(mirrored, SMALL - 1 - chosen.column, chosen.column)
-    places = Places(chosen.row, column, chosen.shown)
-    return resample(frames, random_boxes(SIDE, SIDE, MIN_AREA, seed, epoch, indices), places)
+    turned = (mirrored * (SMALL - 1) - chosen.column).abs()
+    return resample(frames, whole[:, :4], Places(chosen.row, turned, chosen.shown))
 
 
-def shrink(frames: Tensor, seed: int = 0, epoch: int = 0, indices: Tensor | None = None) -> Tensor:
+def shrink(frames: Tensor) -> Tensor:
     """Testing on both data sets: the whole frame resized, nothing random."""
-    whole = torch.tensor([[0, 0, SIDE, SIDE]], device=frames.device)
-    return resample(frames, whole.expand(len(frames), -1), _unmoved(len(frames), frames.device))
+    whole = torch.zeros(len(frames), 4, dtype=torch.int64, device=frames.device)
+    whole[:, 2:] = SIDE
+    return resample(frames, whole, _unmoved(len(frames), frames.device))
 
 
 def kept_steps(seed: int, epoch: int, batch: int, steps: int = 20, keep: int = 14) -> Tensor:
@@ -177,14 +189,14 @@ def kept_steps(seed: int, epoch: int, batch: int, steps: int = 20, keep: int = 1
     """
     if not 0 < keep <= steps:
         raise ValueError(f"expected to keep 1 to {steps} steps, got {keep}")
-    key = torch.tensor(derive_seed(seed, "kept steps", epoch, batch))
+    key = derive_seed(seed, "kept steps", epoch, batch)
     words = splitmix(key, torch.arange(1, steps + 1))
     return words.argsort()[:keep].sort().values
 
 
-# Each maps counts (N, T, 2, 128, 128), seed, epoch and sample indices (N,) to (N, T, 2, 48, 48).
-EVENT_AUGMENTATIONS: dict[str, Callable[[Tensor, int, int, Tensor], Tensor]] = {
-    "crop_turn": augment_gesture,
-    "crop_flip_move": augment_cifar10_dvs,
-    "shrink": shrink,
+# Counts (N, T, 2, 128, 128) to (N, T, 2, 48, 48); choices are float64.
+EVENT_AUGMENTATIONS = {
+    "crop_turn": Augmentation(_draw_gesture, _augment_gesture),
+    "crop_flip_move": Augmentation(_draw_cifar10_dvs, _augment_cifar10_dvs),
+    "shrink": Augmentation(draw_nothing, lambda frames, _: shrink(frames)),
 }

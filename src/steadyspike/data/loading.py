@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -59,11 +60,14 @@ def to_frames(
     instead of dividing, which gives other bits.
     """
     exact = torch.float64 if dtype == torch.float64 else torch.float32
-    shift, scale = (
-        torch.tensor(values, dtype=exact, device=images.device).view(-1, 1, 1)
-        for values in (mean, std)
-    )
+    shift, scale = (_per_channel(tuple(each), exact, images.device) for each in (mean, std))
     return ((images.to(exact) / 255 - shift) / scale).to(dtype)
+
+
+@cache
+def _per_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(C, 1, 1). Made once: copying to a device waits for it, and a CUDA graph cannot hold that."""
+    return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
 
 
 def read_ahead(batches: Iterator[Batch], depth: int = READ_AHEAD) -> Iterator[Batch]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike.data import Dataset
-from steadyspike.data.collate import training_clip
+from steadyspike.data.collate import augmentation_for, holds_clips, training_clip
+from steadyspike.data.event_augmentation import kept_steps
 from steadyspike.data.loading import batches
 from steadyspike.evaluate.metrics import Memory, write_memory
 from steadyspike.snn.loss import tet_loss
@@ -114,14 +115,13 @@ def _first_batch(experiment: Experiment, dataset: Dataset) -> tuple[Tensor, Tens
     batch = experiment.training.batch
     first = torch.arange(min(batch, len(dataset.train)))
     indices, samples, labels = next(batches(dataset.train, first, batch, seed=0, epoch=0))
+    samples = samples.to(experiment.device)
+    kept = None
+    if holds_clips(dataset):
+        kept = kept_steps(experiment.seed, 0, 0, dataset.train.shape[0], 1).to(samples.device)
+    augmentation = augmentation_for(dataset, experiment.dataset.augmentation)
+    drawn = augmentation.draw(experiment.seed, 0, indices, dataset.train.shape)
     clip = training_clip(
-        samples.to(experiment.device),
-        indices,
-        dataset,
-        augmentation=experiment.dataset.augmentation,
-        steps=1,
-        seed=experiment.seed,
-        epoch=0,
-        batch=0,
+        samples, drawn.to(samples.device), dataset, augmentation, steps=1, kept=kept
     )
     return clip[0], labels.to(experiment.device)

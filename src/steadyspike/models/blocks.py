@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from steadyspike.snn.conv import StillCurrent, convolve
@@ -202,8 +201,7 @@ class SpikingLinear(nn.Module):
 class StepDropout(StepModule):
     """Ordinary dropout, of other elements at each step: (K, N, ...) to the same shape.
 
-    A presentation draws one seed, and each step its mask from that seed and its own number, so
-    that the masks are the same for every K.
+    The masks of all T steps are drawn at the first, so that they are the same for every K.
     """
 
     def __init__(self, probability: float) -> None:
@@ -217,22 +215,24 @@ class StepDropout(StepModule):
         return f"{self.probability}"
 
     def _begin(self) -> None:
-        self._seed: int | None = None
+        self._masks: Tensor | None = None  # (T, N, ...)
+
+    _end = _begin
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
         first = self._advance(len(x))
-        if self._seed is None:
-            self._seed = int(torch.randint(2**62, ()).item())  # from the CPU's generator: no wait
-        keep = 1 - self.probability
-        rows = x.shape[1] if self._shard is None else self._shard.total
-        masks = []
-        for k in range(len(x)):
-            generator = torch.Generator(x.device).manual_seed(self._seed + first + k)
-            mask = x.new_empty((rows, *x.shape[2:])).bernoulli_(keep, generator=generator)
-            masks.append(mask if self._shard is None else self._shard.of_whole(mask))
-        return x * torch.stack(masks).div_(keep)
+        if self._masks is None:
+            assert self._announced is not None
+            keep = 1 - self.probability
+            rows = x.shape[1] if self._shard is None else self._shard.total
+            masks = x.new_empty((self._announced, rows, *x.shape[2:]))
+            self._masks = masks.bernoulli_(keep).div_(keep)
+        masks = self._masks[first : first + len(x)]
+        if self._shard is not None:  # drawn for the whole batch on every process
+            masks = masks.narrow(1, self._shard.first, self._shard.here)
+        return x * masks
 
 
 def residual_stages(

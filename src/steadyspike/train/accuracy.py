@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Literal
 
@@ -77,12 +78,14 @@ def evaluate(
     how: Presentation,
     ranks: Ranks = ALONE,
     after_batch: Callable[[], None] | None = None,
+    present: Callable[[Tensor], Tensor] | None = None,
 ) -> Score:
     """The score of ``model``, in evaluation mode, over all of the test split in its own order.
 
     The prediction is the class with the greatest sum of logits over the T steps. OTS on the live
     batch makes the result depend on ``how.batch``. Several processes take whole batches in turn,
     so the result is the same bits as with one. ``after_batch`` is called after every batch.
+    ``present`` may do what `present_batch` does in another way.
     """
     count = math.ceil(len(dataset.test) / how.batch)
     mine = range(ranks.rank, count, ranks.world)
@@ -90,7 +93,7 @@ def evaluate(
     # Of each batch the loss, then the correct answers of each step and of the votes up to it.
     scores = torch.zeros(count, 1 + 2 * how.steps, dtype=torch.float64, device=device)
     # If ``after_batch`` raises, closing the generator restores training mode.
-    with closing(presentations(model, dataset, how, mine)) as shown:
+    with closing(presentations(model, dataset, how, mine, present)) as shown:
         for place, (logits, labels) in zip(mine, shown, strict=True):
             loss = tet_loss(logits, labels, steps=how.steps, mse_weight=how.mse_weight)
             votes = torch.stack(list(accumulate(logits)))  # (T, N, classes)
@@ -106,19 +109,33 @@ def evaluate(
     return Score(total_loss / size, accuracy[: how.steps], accuracy[how.steps :])
 
 
+def present_batch(model: nn.Module, dataset: Dataset, how: Presentation, samples: Tensor) -> Tensor:
+    """Logits (T, N, classes) of samples (N, ...), which need not be on the model's device."""
+    parameter = next(model.parameters())
+    samples = samples.to(parameter.device, non_blocking=True)
+    clip = evaluation_clip(samples, dataset, steps=how.steps, dtype=parameter.dtype)
+    with sequence(model, steps=how.steps, still=how.still and not holds_clips(dataset)):
+        return torch.cat([model(chunk) for chunk in clip.split(how.chunk)])
+
+
 def presentations(
-    model: nn.Module, dataset: Dataset, how: Presentation, chosen: Sequence[int] | None = None
+    model: nn.Module,
+    dataset: Dataset,
+    how: Presentation,
+    chosen: Sequence[int] | None = None,
+    present: Callable[[Tensor], Tensor] | None = None,
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
     """The test split given to ``model`` in evaluation mode: logits (T, N, classes), labels (N,).
 
-    ``chosen`` are the indices of the batches to show, ascending; None is all. With
-    ``how.statistics == "batch"`` a copy of the model is shown them, by `as_in_training`.
+    ``chosen`` are the indices of the batches to show, ascending; None is all. ``present`` is as
+    in `evaluate`. With ``how.statistics == "batch"`` a copy of the model is shown them, by
+    `as_in_training`.
     """
-    still = how.still and not holds_clips(dataset)
     was_training = model.training
     model.eval()
     shown = as_in_training(model) if how.statistics == "batch" else model
-    parameter = next(model.parameters())
+    present = present or partial(present_batch, shown, dataset, how)
+    device = next(model.parameters()).device
     order = torch.arange(len(dataset.test))
     if chosen is not None:
         parts = order.split(how.batch)
@@ -126,12 +143,7 @@ def presentations(
     try:
         with torch.no_grad():
             for _, samples, labels in batches(dataset.test, order, how.batch):
-                clip = evaluation_clip(
-                    samples.to(parameter.device), dataset, steps=how.steps, dtype=parameter.dtype
-                )
-                with sequence(shown, steps=how.steps, still=still):
-                    logits = torch.cat([shown(chunk) for chunk in clip.split(how.chunk)])
-                yield logits, labels.to(parameter.device)
+                yield present(samples), labels.to(device, non_blocking=True)
     finally:
         model.train(was_training)
 

@@ -1,34 +1,17 @@
-"""A batch's forward and backward passes as a CUDA graph, recorded once and replayed.
+"""Work of a GPU as a CUDA graph, recorded once and replayed.
 
 For small batches a GPU finishes a kernel sooner than the processor can launch the next one. A
 graph launches all of them at once: the same kernels in the same order, so the same bits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from steadyspike.errors import UserError
-from steadyspike.models.blocks import StepDropout
-from steadyspike.train.distributed import Ranks
-
-#: A clip (T, N, C, H, W) and labels (N,) to scores; leaves gradients in the parameters.
-ForwardBackward = Callable[[Tensor, Tensor], Tensor]
 #: Eager runs before the recording: they compile kernels and allocate what lasts between batches.
 WARM_UP = 3
-
-
-def check_recordable(name: str, model: nn.Module, ranks: Ranks) -> None:
-    """UserError if a batch of experiment ``name`` cannot be recorded as a CUDA graph."""
-    key = f"{name}: training.cuda_graph"
-    if not ranks.alone:
-        raise UserError(f"{key}: expected false with several processes, which exchange sums")
-    if any(isinstance(m, StepDropout) and m.probability > 0 for m in model.modules()):
-        raise UserError(
-            f"{key}: expected false for a network whose head draws a seed for each batch"
-        )
 
 
 class Recorder(Protocol):
@@ -62,58 +45,51 @@ class CudaRecorder:
 
 
 class Replayed:
-    """Replays the recorded graph for a whole batch; runs a smaller one, an epoch's last, eagerly.
+    """Replays recorded work for a whole batch; runs a smaller one, an epoch's last, eagerly.
 
-    A recording freezes whatever the processor decides: ``forward_backward`` must not draw seeds
-    or communicate with other processes.
+    A recording freezes whatever the processor decides: ``work`` must depend on nothing but its
+    inputs and tensors that are changed in place, and not communicate with other processes. Random
+    numbers of torch's default generator are drawn anew in every replay.
 
     Args:
-        forward_backward: must start from gradients of None and leave one for each parameter.
-        parameters: whose gradients are to be found after a call.
-        recorder: for the device of the tensors.
+        work: from tensors, the first one with N rows, to a tensor on ``device``. It moves its
+            inputs there if they are elsewhere.
+        recorder: for ``device``.
         batch: N of a whole batch.
+        device: where the recording reads its inputs.
+        parameters: which have gradients after a call; ``work`` must start from gradients of None.
     """
 
     def __init__(
         self,
-        forward_backward: ForwardBackward,
-        parameters: Sequence[nn.Parameter],
+        work: Callable[..., Tensor],
         recorder: Recorder,
         batch: int,
+        device: torch.device,
+        parameters: Iterable[nn.Parameter] = (),
     ) -> None:
-        self.forward_backward = forward_backward
-        self.parameters, self.recorder = list(parameters), recorder
-        self.batch = batch
+        self.work, self.recorder = work, recorder
+        self.batch, self.device = batch, device
+        self.parameters = list(parameters)
         self.warm = 0
         self.replay: Callable[[], None] | None = None
 
-    def __call__(self, clip: Tensor, labels: Tensor) -> Tensor:
-        """The scores of ``forward_backward``; the next call overwrites them."""
-        if len(labels) != self.batch:
-            return self.forward_backward(clip, labels)
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The result of ``work``; the next call may overwrite it."""
+        if len(inputs[0]) != self.batch:
+            return self.work(*inputs)
         if self.warm < WARM_UP:
             self.warm += 1
-            return self.recorder.warm_up(lambda: self.forward_backward(clip, labels))
+            return self.recorder.warm_up(lambda: self.work(*inputs))
         if self.replay is None:
-            self._record(clip, labels)
-        assert self.replay is not None
-        self.frames.copy_(_stored_frames(clip))
-        self.labels.copy_(labels)
+            # Every replay reads its inputs from this memory.
+            self.inputs = [torch.empty_like(each, device=self.device) for each in inputs]
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given, non_blocking=True)
+        if self.replay is None:
+            self.replay, self.result = self.recorder.record(lambda: self.work(*self.inputs))
+            self.gradients = [parameter.grad for parameter in self.parameters]
         self.replay()
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient
-        return self.scores
-
-    def _record(self, clip: Tensor, labels: Tensor) -> None:
-        # Every replay reads its inputs from this memory.
-        self.frames, self.labels = _stored_frames(clip).clone(), labels.clone()
-        inputs = self.frames.expand(clip.shape)
-        self.replay, self.scores = self.recorder.record(
-            lambda: self.forward_backward(inputs, self.labels)
-        )
-        self.gradients = [parameter.grad for parameter in self.parameters]
-
-
-def _stored_frames(clip: Tensor) -> Tensor:
-    """The part of a clip that is in memory: one step where all steps are the same frames."""
-    return clip[:1] if clip.stride(0) == 0 else clip
+        return self.result

@@ -34,14 +34,14 @@ class SilenceWatch:
         if fired is not None:
             self.fired.copy_(fired)
         self._copy.zero_()
-        self._watch(True)
+        self.watch(True)
 
     def after_batch(self) -> None:
         """Stop watching as soon as every layer is known to have fired."""
         if not self.watching or not (self._copied is None or self._copied.query()):
             return
         if bool(self._copy.all()):  # as requested after an earlier batch
-            self._watch(False)
+            self.watch(False)
             return
         self._copy.copy_(self.fired, non_blocking=True)
         if self._copied is not None:
@@ -53,7 +53,8 @@ class SilenceWatch:
             name for name, fired in zip(self.layers, self.fired.tolist(), strict=True) if not fired
         ]
 
-    def _watch(self, watching: bool) -> None:
+    def watch(self, watching: bool) -> None:
+        """Watch all layers, or none."""
         self.watching = watching
         for flag, layer in zip(self.fired, self.layers.values(), strict=True):
             layer.fired = flag if watching else None

@@ -1,7 +1,7 @@
 """The state of a run, and how a batch and an epoch are trained."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from steadyspike.data import Dataset
-from steadyspike.data.collate import holds_clips, training_clip
+from steadyspike.data.collate import augmentation_for, holds_clips, training_clip
 from steadyspike.data.counter_rng import derive_seed
+from steadyspike.data.event_augmentation import kept_steps
 from steadyspike.data.loading import batches, epoch_order
 from steadyspike.errors import UserError
 from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.norm import OSR
 from steadyspike.snn.sequence import sequence
 from steadyspike.snn.shard import Shard
-from steadyspike.train.accuracy import Presentation, evaluate
+from steadyspike.train.accuracy import Presentation, evaluate, present_batch
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
 from steadyspike.train.distributed import ALONE, Ranks
-from steadyspike.train.graph import CudaRecorder, ForwardBackward, Replayed, check_recordable
+from steadyspike.train.graph import CudaRecorder, Recorder, Replayed
 from steadyspike.train.health import SilenceWatch, exploding_layers
 from steadyspike.train.history import EpochRow, best_row
 from steadyspike.train.network import build_model
@@ -67,12 +68,10 @@ class Trainer:
         self.best: dict[str, Tensor] = {}  # the weights of the best epoch so far
         self.digests: dict[str, dict[str, str]] = {}
         self.silence = SilenceWatch(self.model)
-        self.replayed: Replayed | None = None
-        if options.cuda_graph:
-            check_recordable(experiment.name, self.model, ranks)
-            parameters = list(self.model.parameters())
-            batch = min(options.batch, len(dataset.train))
-            self.replayed = Replayed(self._forward_backward, parameters, CudaRecorder(), batch)
+        self.augmentation = augmentation_for(dataset, experiment.dataset.augmentation)
+        recordable = options.cuda_graph and experiment.device == "cuda" and ranks.alone
+        self.recorder: Recorder | None = CudaRecorder() if recordable else None
+        self._forget_recordings()
         self._begin_epoch()
 
     @property
@@ -91,8 +90,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "batch": self.batch,
-            "losses": self.losses,
-            "correct": self.correct,
+            "scores": self.scores,
             "fired": self.silence.fired,
             "rows": [row.model_dump() for row in self.rows],
             "best": self.best,
@@ -104,20 +102,34 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch = state["epoch"], state["batch"]
-        self.losses.copy_(state["losses"])
-        self.correct.copy_(state["correct"])
+        self.scores.copy_(state["scores"])
         self.checked = self.batch
         self.silence.begin_epoch(state["fired"])
         self.rows = [EpochRow.model_validate(row) for row in state["rows"]]
         self.best = state["best"]
         self.digests = state["digests"]
+        self._forget_recordings()  # loading may have replaced tensors
+
+    def _forget_recordings(self) -> None:
+        """Have the work of a batch recorded anew, where it is."""
+        how = Presentation.of(self.experiment)
+        self.replayed: Replayed | None = None
+        self.present: Callable[[Tensor], Tensor] = partial(
+            present_batch, self.model, self.dataset, how
+        )
+        if self.recorder is not None:
+            device = next(self.model.parameters()).device
+            batch = min(self.experiment.training.batch, len(self.dataset.train))
+            parameters = self.model.parameters()
+            self.replayed = Replayed(self._learn, self.recorder, batch, device, parameters)
+            self.present = Replayed(self.present, self.recorder, how.batch, device)
 
     def _begin_epoch(self) -> None:
+        # Summed loss, correct answers and gradient norm of every batch, (3, batches), stay on the
+        # device until they are needed.
         device = self.experiment.device
-        # Losses and gradient norms of the batches stay on the device until they are needed.
-        self.losses = torch.zeros(self.batches, dtype=torch.float64, device=device)
-        self.gradients = torch.zeros_like(self.losses)
-        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.scores = torch.zeros(3, self.batches, dtype=torch.float64, device=device)
+        self.losses, self.correct, self.gradients = self.scores.unbind()
         self.checked = 0  # batches whose loss and gradient are known to be finite
         self.silence.begin_epoch()
 
@@ -129,6 +141,9 @@ class Trainer:
             group["lr"] = cosine(options.learning_rate, self.epoch, options.epochs)
         order = epoch_order(experiment.seed, self.epoch, len(self.dataset.train))
         order = order[self.batch * options.batch :]
+        choices = self.augmentation.draw(
+            experiment.seed, self.epoch, order.to(experiment.device), self.dataset.train.shape
+        )
         sizes = [len(part) for part in order.split(options.batch)] if len(order) else []
         shards = [self.ranks.shard(size) for size in sizes]
         loaded = batches(
@@ -139,45 +154,80 @@ class Trainer:
             epoch=self.epoch,
             shards=shards,
         )
-        for size, shard, (indices, images, labels) in zip(sizes, shards, loaded, strict=True):
-            self._train_batch(indices, images, labels, shard, size)
+        kept = self._kept_steps()
+        drawn = choices.split(options.batch)[: len(sizes)]
+        each = zip(sizes, shards, drawn, loaded, strict=True)
+        for size, shard, chosen, (_, samples, labels) in each:
+            chosen = chosen if shard is None else shard.of_whole(chosen)
+            inputs = [samples, labels, chosen, *([] if kept is None else [kept[self.batch]])]
+            self._train_batch(inputs, shard)
             self.batch += 1
             if self.batches_done in DIGEST_BATCHES:
                 self.digests[str(self.batches_done)] = state_digest(self.model.state_dict())
             yield size
 
-    def _train_batch(
-        self, indices: Tensor, images: Tensor, labels: Tensor, shard: Shard | None, size: int
-    ) -> None:
-        """One optimizer step on this process's rows of a batch of ``size``: images (N, C, H, W)."""
-        experiment, options = self.experiment, self.experiment.training
-        device = torch.device(experiment.device)
-        torch.manual_seed(derive_seed(experiment.seed, "batch", self.epoch, self.batch))
-        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        clip = training_clip(  # (T, N, C, H, W)
-            images,
-            indices,
-            self.dataset,
-            augmentation=experiment.dataset.augmentation,
-            steps=options.steps,
-            seed=experiment.seed,
-            epoch=self.epoch,
-            batch=self.batch,
-            dtype=torch.float64 if options.precision == "float64" else torch.float32,
-        )
-        forward_backward: ForwardBackward = partial(self._forward_backward, shard=shard)
+    def _kept_steps(self) -> Tensor | None:
+        """The steps of the clips that each batch of the epoch keeps, int64 (batches, T)."""
+        steps, seed = self.experiment.training.steps, self.experiment.seed
+        if not holds_clips(self.dataset) or steps == self.dataset.train.shape[0]:
+            return None
+        kept = [
+            kept_steps(seed, self.epoch, batch, self.dataset.train.shape[0], steps)
+            for batch in range(self.batches)
+        ]
+        return torch.stack(kept).to(self.experiment.device)
+
+    def _train_batch(self, inputs: Sequence[Tensor], shard: Shard | None) -> None:
+        """One optimizer step on this process's rows of a batch, given as `_learn`'s inputs."""
+        torch.manual_seed(derive_seed(self.experiment.seed, "batch", self.epoch, self.batch))
+        learn: Callable[..., Tensor] = partial(self._learn, shard=shard)
         # While layers are watched for spikes they have state that a recording must not contain.
         if self.replayed is not None and not self.silence.watching:
-            forward_backward = self.replayed
-        scores = forward_backward(clip, labels)  # loss, correct
-        self.ranks.sum_gradients(self.model.parameters())
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        self.gradients[self.batch] = torch.nn.utils.get_total_norm(gradients)
+            learn = self.replayed
+        self.scores[:, self.batch] = learn(*inputs)
         self.optimizer.step()
-        self.ranks.sum(scores)
-        self.losses[self.batch] = scores[0] * size
-        self.correct += scores[1].long()
         self.silence.after_batch()
+
+    def _learn(
+        self,
+        samples: Tensor,
+        labels: Tensor,
+        choices: Tensor,
+        kept: Tensor | None = None,
+        *,
+        shard: Shard | None = None,
+    ) -> Tensor:
+        """Gradients of a batch; returns its summed loss, correct answers and gradient norm (3,).
+
+        Args:
+            samples, labels: (N, ...) and (N,), on any device.
+            choices, kept: what `training_clip` needs.
+            shard: whose rows these are, with several processes.
+        """
+        device = torch.device(self.experiment.device)
+        samples, labels = (each.to(device, non_blocking=True) for each in (samples, labels))
+        scores = self._forward_backward(self.clip(samples, choices, kept), labels, shard)
+        self.ranks.sum_gradients(self.model.parameters())
+        self.ranks.sum(scores)
+        loss, correct = scores.unbind()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        size = len(labels) if shard is None else shard.total
+        return torch.stack([loss * size, correct, norm.to(loss)])
+
+    def clip(self, samples: Tensor, choices: Tensor, kept: Tensor | None = None) -> Tensor:
+        """What the network is shown of a batch: (T, N, C, H, W)."""
+        options = self.experiment.training
+        dtype = torch.float64 if options.precision == "float64" else torch.float32
+        return training_clip(
+            samples,
+            choices,
+            self.dataset,
+            self.augmentation,
+            steps=options.steps,
+            kept=kept,
+            dtype=dtype,
+        )
 
     def _forward_backward(self, clip: Tensor, labels: Tensor, shard: Shard | None = None) -> Tensor:
         """Gradients of one batch; returns its loss and number of correct answers, float64 (2,)."""
@@ -220,7 +270,7 @@ class Trainer:
                 raise self._diverged(f"the {name} of epoch {self.epoch + 1}, batch {batch}")
         self.checked = self.batch
         images = min(self.batch * self.experiment.training.batch, len(self.dataset.train))
-        return self.losses.sum().item() / images, 100 * self.correct.item() / images
+        return self.losses.sum().item() / images, 100 * self.correct.sum().item() / images
 
     def synchronize(self) -> None:
         """Combine what each process has seen of the current epoch; all processes must call it."""
@@ -238,7 +288,7 @@ class Trainer:
         """
         loss, accuracy = self.running_metrics()
         how = Presentation.of(self.experiment)
-        score = evaluate(self.model, self.dataset, how, self.ranks, after_test_batch)
+        score = evaluate(self.model, self.dataset, how, self.ranks, after_test_batch, self.present)
         for name, buffer in self.model.named_buffers():
             if not torch.isfinite(buffer).all():
                 raise self._diverged(f"{name} after epoch {self.epoch + 1}")
