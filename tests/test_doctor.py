@@ -261,6 +261,13 @@ def test_data_sets(tmp_path: Path) -> None:
     image.write_bytes(image.read_bytes()[:-1])
     found = lines(doctor.experiments(PARAMS))
     assert found["data embedded"][0] == "problem"
+    own = {"dataset.name": "image_folder", "dataset.path": "own/mine", "dataset.size": 8}
+    write_params(tmp_path, {"a": own})
+    assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("problem", "missing")
+    (tmp_path / "own/mine").mkdir(parents=True)
+    assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("note", "here, not checked")
+    (tmp_path / "own/mine.manifest.json").touch()
+    assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("ok", "here, checked")
     write_params(tmp_path, {"a": {"dataset.name": "cifer10"}})
     found = lines(doctor.experiments(PARAMS))
     assert "dataset.name: expected one of cifar10" in found["experiments"][1]

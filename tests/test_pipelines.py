@@ -26,7 +26,7 @@ NAMES = [path.parent.name for path in PARAMS]
 
 
 DATASETS = read_yaml(PIPELINES / "dvc.yaml")["stages"]["check_data"]["foreach"]  # by folder
-ON_A_CPU = ("cifar10_cpu",)
+ON_A_CPU = ("cifar10_cpu", "own_images")
 
 
 def test_every_folder_has_its_data_checked() -> None:

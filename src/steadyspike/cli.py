@@ -82,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument(
         "--manifest", type=Path, metavar="FILE", help="also write its checksums and counts here"
     )
+    option, metavar, default, _ = PARAMS
+    summary = "of image_folder: the experiments that name the folder in dataset.path"
+    _add_path(fetch, option, metavar, default, summary)
 
     train = _add(subcommands, commands.train, "train an experiment, or finish an interrupted run")
     train.add_argument("experiment", metavar="EXPERIMENT", help="its name in params.yaml")

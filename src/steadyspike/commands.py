@@ -3,7 +3,7 @@
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from steadyspike.console import notify
 from steadyspike.errors import UserError
@@ -26,7 +26,7 @@ def _prepare() -> None:
 def _load(experiment: "Experiment") -> "Dataset":
     from steadyspike import data
 
-    return data.load(experiment.dataset.name)
+    return data.load(experiment.dataset.name, **experiment.dataset.options)
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -44,10 +44,28 @@ def fetch(options: argparse.Namespace) -> None:
     from steadyspike import data
     from steadyspike.files import write_atomically
 
-    path = data.fetch(options.dataset)
+    path = data.fetch(options.dataset, **_options_in(options.params, options.dataset))
     if options.manifest is not None:
         write_atomically(options.manifest, path.read_bytes())
     print(f"{options.dataset}: checked ({path})")
+
+
+def _options_in(params: Path, dataset: str) -> dict[str, Any]:
+    """The path of a data set that needs one, from the experiments, for `data.fetch`."""
+    from steadyspike import data
+
+    if dataset not in data.NAMES or "path" not in data.SOURCES[dataset].required:
+        return {}
+    from steadyspike.train.config import load_experiments
+
+    used = [experiment.dataset for experiment in load_experiments(params).values()]
+    paths = sorted({str(each.path) for each in used if each.name == dataset})
+    if len(paths) != 1:
+        found = ", ".join(paths) or "none"
+        raise UserError(
+            f"{params}: dataset.path: expected one of {dataset} in all experiments, found {found}"
+        )
+    return {"path": paths[0]}
 
 
 def train(options: argparse.Namespace) -> int | None:

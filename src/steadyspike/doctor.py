@@ -304,24 +304,30 @@ def experiments(params: Path) -> Iterator[Finding]:
     if on_gpu and not torch.cuda.is_available():
         found = f"{', '.join(on_gpu)}: cuda in {params}, but torch finds no GPU"
         yield Finding("device", found, "device: cpu works too, slowly", problem=True)
-    yield from map(_data_set, sorted({experiment.dataset.name for experiment in known}))
+    needed = {(experiment.dataset.name, experiment.dataset.path) for experiment in known}
+    for name, path in sorted(needed, key=str):
+        yield _data_set(name, _data_root() / name if path is None else Path(path), params)
     yield from data_here()
 
 
-def _data_set(name: str) -> Finding:
-    """Whether a data set that an experiment needs is here."""
+def _data_set(name: str, folder: Path, params: Path) -> Finding:
+    """Whether a data set that an experiment needs is in ``folder``."""
     from steadyspike import data
 
-    topic, manifest = f"data {name}", _data_root() / f"{name}.manifest.json"
+    topic, manifest = f"data {name}", folder.with_name(f"{folder.name}.manifest.json")
+    own = "path" in data.SOURCES[name].required
+    if own:
+        topic = f"data {folder}"
     if name == "embedded":
         try:
             data.fetch(name)  # small enough to check every file
         except UserError as error:
             return Finding(topic, str(error), "dvc pull data.dvc", problem=True)
     elif not manifest.is_file():  # `fetch` writes it once every file has been checked
-        there = manifest.with_name(name).is_dir()
+        there = folder.is_dir()
         found = "here, not checked" if there else "missing"
-        return Finding(topic, found, f"steadyspike fetch {name}", problem=not there)
+        advice = f"steadyspike fetch {name}" + (f" --params {params}" if own else "")
+        return Finding(topic, found, advice, problem=not there)
     return Finding(topic, "here, checked")
 
 

@@ -236,6 +236,11 @@ def test_other_parameters(dataset: Dataset, trained: Path) -> None:
     evaluate_run(tiny_experiment(**SEEDS, **{"training.chunk": 2}), dataset, trained)
 
 
+def test_other_images(experiment: Experiment, trained: Path) -> None:
+    words = f"{trained / 'digests.json'}: dataset: trained on other images than those of embedded"
+    refused(experiment, tiny_dataset(test=24), trained, words, TRAIN)
+
+
 @pytest.mark.parametrize(
     ("dotted", "words"),
     [

@@ -28,6 +28,9 @@ def refusal(root: Path, **dotted: Any) -> str:
     return ""
 
 
+OWN = {"dataset.name": "image_folder", "dataset.path": "mine", "dataset.size": 8}
+
+
 @pytest.mark.parametrize(
     ("dotted", "expected"),
     [
@@ -75,6 +78,16 @@ def refusal(root: Path, **dotted: Any) -> str:
         ({"dataset.name": 3}, "dataset.name: should be a valid string, got 3"),
         ({"dataset.augmentation": "all"}, "dataset.augmentation: expected one of none, flip"),
         ({"dataset.name": "mnist"}, "dataset.name: expected one of cifar10"),
+        ({"dataset.path": "x"}, "dataset.path: embedded has no such option, got 'x'"),
+        ({"dataset.channels": 1}, "dataset.channels: embedded has no such option, got 1"),
+        (
+            {"dataset.name": "image_folder", "dataset.size": 8},
+            "dataset.path: missing; image_folder",
+        ),
+        ({"dataset.name": "image_folder", "dataset.path": "x"}, "dataset.size: missing; image_f"),
+        ({**OWN, "dataset.size": 0}, "dataset.size: should be greater than or equal to 1, got 0"),
+        ({**OWN, "dataset.path": 3}, "dataset.path: should be a valid string, got 3"),
+        ({**OWN, "dataset.channels": 2}, "dataset.channels: should be 1 or 3, got 2"),
         ({"device": "gpu"}, "device: should be 'cpu' or 'cuda', got 'gpu'"),
         ({"seeds": []}, "seeds: "),
         ({"seeds": [-1]}, "seeds.0: should be greater than or equal to 0, got -1"),
@@ -208,6 +221,15 @@ def test_whatever_decides_the_run_changes_the_fingerprint(key: str) -> None:
         if tiny_experiment().decisive().get(other) != value
     }
     assert differing == {key}
+
+
+def test_own_images_are_known_by_their_content_not_their_place() -> None:
+    own = tiny_experiment(**OWN)
+    assert own.fingerprint() == tiny_experiment(**OWN | {"dataset.path": "elsewhere"}).fingerprint()
+    for key, value in {"dataset.size": 9, "dataset.channels": 1}.items():
+        assert own.fingerprint() != tiny_experiment(**OWN | {key: value}).fingerprint()
+    assert own.dataset.options == {"path": "mine", "size": 8}
+    assert tiny_experiment().dataset.options == {}
 
 
 def test_every_key_is_tried_above() -> None:

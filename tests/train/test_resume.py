@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from steadyspike.errors import UserError
 from steadyspike.train import accuracy, run
 from steadyspike.train.checkpoint import save_checkpoint
 from steadyspike.train.config import Experiment
@@ -72,6 +73,14 @@ def test_from_every_batch(name: str, tmp_path: Path) -> None:
         resumed = Trainer(experiment, dataset)
         resumed.load_state(state)
         assert outcome(finish(resumed)) == outcome(whole), f"resumed after batch {stop}"
+
+
+def test_on_other_images_is_refused() -> None:
+    experiment = tiny_experiment()
+    state = Trainer(experiment, tiny_dataset()).state()
+    Trainer(experiment, tiny_dataset()).load_state(state)
+    with pytest.raises(UserError, match="tiny: the images of embedded are not those that training"):
+        Trainer(experiment, tiny_dataset(train=41)).load_state(state)
 
 
 def test_two_interleaved_trainers_do_not_disturb_each_other() -> None:

@@ -126,7 +126,7 @@ class EventDataset:
     convert: Callable[[Path, Path], dict[str, Any]]
 
     def source(self) -> Source:
-        return Source(self.load, self.fetch)
+        return Source(self.load, self.fetch, read_image=None)
 
     def load(self, root: Path | None) -> Dataset:
         """The clips (M, T, 2, 128, 128). Frames are checked by size: hashing takes minutes."""

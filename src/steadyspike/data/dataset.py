@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
+
+from steadyspike.data.images import read_fitted
 
 ROOT_VARIABLE = "STEADYSPIKE_DATA"
 GPU_SHARE = 0.25  # of a GPU's free memory that the images of one split may take
@@ -120,6 +123,10 @@ class Dataset:
         facts = (self.name, self.classes, self.mean, self.std, self.train.digest, self.test.digest)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
+    def content_sha256(self) -> str | None:
+        """`sha256` of what is in memory; None if samples lie in files, whose forms differ."""
+        return self.sha256() if isinstance(self.train, Split) else None
+
     def to(self, device: torch.device) -> "Dataset":
         """Copies the splits that are in memory to a device, where they fit."""
         train, test = (
@@ -135,11 +142,18 @@ class Source:
 
     ``load`` reads and checks it. ``fetch`` downloads what is missing, checks everything, writes a
     manifest of checksums and counts and returns its path. Both raise UserError that says how to
-    get the data.
+    get the data, and take as keywords the options of ``dataset`` in params.yaml that are
+    ``required`` or ``optional``.
+
+    ``read_image`` reads an image file as the data set's images were read, for a network that sees
+    (C, H, W); None if these are no images.
     """
 
-    load: Callable[[Path | None], Dataset]
-    fetch: Callable[[Path | None], Path]
+    load: Callable[..., Dataset]
+    fetch: Callable[..., Path]
+    read_image: Callable[[Path, tuple[int, int, int]], Image.Image] | None = read_fitted
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def fetched_root(root: Path | None) -> Path:

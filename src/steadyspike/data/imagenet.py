@@ -16,11 +16,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from steadyspike.data.dataset import Dataset, Source, fetched_root
+from steadyspike.data.images import decode, read_file
 from steadyspike.data.manifest import manifest_of_files, read_manifest, write_manifest
 from steadyspike.data.shards import find_shards, index_shards
-from steadyspike.data.streaming import ImageFiles, Images, StreamedSplit
+from steadyspike.data.streaming import ImageFiles, Images, StreamedSplit, central_crop
 from steadyspike.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -199,4 +201,9 @@ def fetch(root: Path | None, expected: Expected = ILSVRC2012) -> Path:
     return path
 
 
-SOURCES = {NAME: Source(load, fetch)}
+def read_image(path: Path, shape: tuple[int, int, int]) -> Image.Image:
+    """An image of any size as a test image: `streaming.central_crop`, whatever the ``shape``."""
+    return central_crop(decode(read_file(path), str(path)))
+
+
+SOURCES = {NAME: Source(load, fetch, read_image)}

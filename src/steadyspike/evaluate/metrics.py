@@ -247,13 +247,25 @@ class Memory(BaseModel):
     bytes: Count
 
 
+class TrainedOn(Record):
+    """The data set of a run: classes, normalization, shape of a sample, and its content."""
+
+    name: Name
+    classes: Annotated[List[Name], Field(min_length=1)]
+    mean: List[float]
+    std: List[float]
+    shape: List[Positive]
+    content_sha256: Sha256 | None  # None if it was not read into memory
+
+
 class Digests(Record):
     """``digests.json``: SHA-256 of each tensor after certain batches, of the last weights, and
-    of the parameters that decide them."""
+    of the parameters that decide them; and the data set, in runs of this version."""
 
     batches: dict[Name, dict[Name, Sha256]]
     fingerprint: Sha256
     weights_sha256: Sha256
+    dataset: TrainedOn | None = None
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:

@@ -141,6 +141,12 @@ def _load(run: Experiment, dataset: Dataset, folder: Path) -> tuple[nn.Module, l
             f"{folder / 'digests.json'}: fingerprint: trained with other parameters than "
             f"{run.name} has now: {remedy}"
         )
+    seen = digests.dataset
+    if seen is not None and seen.content_sha256 != dataset.content_sha256():
+        raise UserError(
+            f"{folder / 'digests.json'}: dataset: trained on other images than those of "
+            f"{dataset.name} now: {remedy}"
+        )
     history = read_history(folder / "history.csv", remedy)
     model = build_model(run, dataset).eval()
     load_weights(folder / "model.safetensors", model, remedy)

@@ -29,7 +29,7 @@ def write_report(pipeline: Path, out: Path) -> list[Path]:
     """
     results = Results.of_pipeline(pipeline)
     digests = {
-        run.name: run.digests.model_dump(exclude={"weights_sha256"})
+        run.name: run.digests.model_dump(exclude={"weights_sha256", "dataset"})
         for run in results.only.runs
         if run.digests
     }

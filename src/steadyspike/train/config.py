@@ -37,7 +37,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 #: Keys that a resumed run may change, since the results do not depend on them.
-RESUMABLE_CHANGES = frozenset({"device", "training.chunk", "training.cuda_graph"})
+RESUMABLE_CHANGES = frozenset({"device", "dataset.path", "training.chunk", "training.cuda_graph"})
 #: Arguments of a network that the data set decides; ResNet-19 alone has an image size.
 _OF_THE_DATA = {"in_channels", "num_classes", "image_size"}
 
@@ -49,10 +49,18 @@ class _Section(BaseModel):
 
 
 class DatasetOptions(_Section):
-    """The data set and its augmentation."""
+    """The data set and its augmentation; ``path`` and on belong to a folder of your own images."""
 
     name: str
     augmentation: str
+    path: str | None = None  # holds train/<class>/ and test/<class>/
+    size: Positive | None = None  # images are resized to size x size
+    channels: Literal[1, 3] | None = None  # 1: grey, 3: colour (the default)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments for `steadyspike.data.load` and `fetch`."""
+        return self.model_dump(exclude={"name", "augmentation"}, exclude_none=True)
 
     @field_validator("name")
     @classmethod
@@ -63,6 +71,17 @@ class DatasetOptions(_Section):
     @classmethod
     def _known_augmentation(cls, name: str) -> str:
         return _one_of("dataset.augmentation", name, {**AUGMENTATIONS, **EVENT_AUGMENTATIONS})
+
+    @model_validator(mode="after")
+    def _of_this_data_set(self) -> "DatasetOptions":
+        source = data.SOURCES[self.name]
+        for key in source.required:
+            if key not in self.options:
+                raise ValueError(f"dataset.{key}: missing; {self.name} needs it")
+        for key, value in self.options.items():
+            if key not in source.required + source.optional:
+                raise ValueError(f"dataset.{key}: {self.name} has no such option, got {value!r}")
+        return self
 
 
 def _one_of(key: str, name: str, known: collections.abc.Iterable[str]) -> str:
@@ -205,6 +224,8 @@ class Experiment(_Section):
             key: value
             for key, value in _flatten(self.model_dump(mode="json")).items()
             if key not in RESUMABLE_CHANGES
+            # Options that most data sets do not have.
+            and not (value is None and key.startswith("dataset."))
         }
 
 

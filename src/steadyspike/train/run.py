@@ -188,12 +188,25 @@ def outputs(run: Experiment, trainer: Trainer) -> dict[str, bytes | str]:
         "fingerprint": run.fingerprint(),
         "weights_sha256": weights_sha256(last),
         "batches": trainer.digests,
+        "dataset": described(trainer.dataset, trainer.content_sha256),
     }
     return {
         "model.safetensors": weights_file(last),
         "best.safetensors": weights_file(trainer.best),
         "history.csv": history_csv(trainer.rows),
         "digests.json": _json(digests),
+    }
+
+
+def described(dataset: Dataset, content_sha256: str | None) -> dict[str, Any]:
+    """What the weights were trained on, and all that is needed to show them another image."""
+    return {
+        "name": dataset.name,
+        "classes": dataset.classes,
+        "mean": dataset.mean,
+        "std": dataset.std,
+        "shape": dataset.train.shape,
+        "content_sha256": content_sha256,
     }
 
 

@@ -51,6 +51,7 @@ class Trainer:
         self.experiment = experiment
         self.ranks = ranks
         self.model = build_model(experiment, dataset)
+        self.content_sha256 = dataset.content_sha256()
         self.dataset = dataset.to(next(self.model.parameters()).device)
         for tensor in self.model.state_dict().values():
             ranks.broadcast(tensor, 0)  # initial weights may round differently on another machine
@@ -86,6 +87,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """The state of the run, in tensors and plain values."""
         return {
+            "dataset": self.content_sha256,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
@@ -98,7 +100,17 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` gave; raises if it does not fit this model."""
+        """Continue from what `state` gave.
+
+        Raises:
+            UserError: it is of training on other images.
+            Exception: it does not fit this model.
+        """
+        if state.get("dataset", self.content_sha256) != self.content_sha256:
+            raise UserError(
+                f"{self.experiment.name}: the images of {self.dataset.name} are not those that"
+                " training began with: put them back, or remove the checkpoint to begin anew"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch = state["epoch"], state["batch"]
