@@ -6,7 +6,7 @@ PARTS ?=
 READY := .venv/ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup train test test-fast lint types verify bench gpu-check reliability docker-test audit licences sbom lock clean
+.PHONY: help setup train test test-fast lint types verify bench gpu-check readme reliability docker-test audit licences sbom lock clean
 
 help: ## Print what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ bench: $(READY) ## Measure training speed and memory; BENCH=--peers adds other f
 
 gpu-check: $(READY) ## Check this machine's GPU and write docs/runs; PARTS="tests loop" for some
 	@python tools/gpu_check $(PARTS)
+
+readme: $(READY) ## Write README's tables anew from reports/, pipelines/*/reports/ and docs/
+	@python tools/readme.py
 
 reliability: $(READY) ## Kill, resume, move, fuzz; write docs/reliability.md; PARTS=kills for one part
 	@dvc pull --quiet data.dvc

@@ -1,4 +1,4 @@
-"""What the repository's pages show: the current table, and links that lead somewhere."""
+"""The repository's pages and locks."""
 
 import re
 import subprocess
@@ -13,19 +13,6 @@ PAGES = [
         ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
 ]
-
-
-def table_rows(text: str) -> list[list[str]]:
-    """The cells of a Markdown table, without the row of dashes."""
-    rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
-    return [row for row in rows if len(row) > 1 and not set("".join(row)) <= set("-:")]
-
-
-def test_the_readme_shows_the_table_of_the_report() -> None:
-    readme = (ROOT / "README.md").read_text()
-    shown = readme.split("<!-- table4 -->")[1].split("<!-- /table4 -->")[0]
-    assert table_rows(shown) == table_rows((ROOT / "reports/table4.md").read_text())
-    assert len(table_rows(shown)) == 1 + 6
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,7 +1,6 @@
 """The JSON file, and what is made of it."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,8 +9,8 @@ import pytest
 
 from bench.made_up import bench, measurement
 from steadyspike.bench.records import Training, load, save
-from steadyspike.bench.tables import comparison, groups, memory_curves, readme_rows
-from steadyspike.bench.write import BEGIN, END, page, render
+from steadyspike.bench.tables import comparison, groups, memory_curves
+from steadyspike.bench.write import page, render
 from steadyspike.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +97,20 @@ def test_the_page_says_where_what_differs_and_what_failed() -> None:
     assert r"| failed: no \| memory" in text
 
 
+def test_the_page_has_a_training_run() -> None:
+    training = Training(
+        dataset="fashion_mnist",
+        setting=measurement("steadyspike", [], chunk=4).setting,
+        minutes=9.54,
+        epochs=12,
+        accuracy=91.25,
+        processor="A GPU",
+        date="2026-01-02T03:04:05+00:00",
+    )
+    text = page(bench(training=training.model_dump()))
+    assert "on A GPU: 12 epochs in 9.5 minutes, test accuracy 91.25 %, 2026-01-02." in text
+
+
 def test_every_figure_is_well_formed_and_linked_and_always_the_same(tmp_path: Path) -> None:
     contents = []
     for folder in (tmp_path / "a", tmp_path / "b"):
@@ -113,67 +126,9 @@ def test_every_figure_is_well_formed_and_linked_and_always_the_same(tmp_path: Pa
         assert f"]({name})" in written["bench-cpu.md"]
 
 
-def test_a_readme_gets_the_main_rows_of_every_device(tmp_path: Path) -> None:
-    readme, folder = tmp_path / "README.md", tmp_path / "docs"
-    readme.write_text(f"# Mine\n\n{BEGIN}\nold\n{END}\n\nThe rest.\n")
-    on_gpu = {**bench().machine.model_dump(), "device": "cuda", "gpu": "A GPU"}
-    training = Training(
-        dataset="fashion_mnist",
-        setting=measurement("steadyspike", [], chunk=4).setting,
-        minutes=9.54,
-        epochs=12,
-        accuracy=91.25,
-        processor="A GPU",
-        date="2026-01-02T03:04:05+00:00",
-    )
-    save(bench(), folder)
-    save(bench(machine=on_gpu, training=training.model_dump()), folder)
-    assert readme in render(folder, readme)
-    text = readme.read_text()
-    assert text.startswith(f"# Mine\n\n{BEGIN}\n")
-    assert text.endswith(f"{END}\n\nThe rest.\n")
-    assert "old" not in text
-    assert text.index("A GPU") < text.index("A processor")
-    assert "on A GPU: 12 epochs in 9.5 minutes, test accuracy 91.25 %, 2026-01-02." in text
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        assert (tmp_path / link).exists(), link
-    render(folder, readme)
-    assert readme.read_text() == text
-
-
-def test_the_readmes_rows() -> None:
-    names = ["steadyspike-plain", "spikingjelly-bptt", "spikingjelly-ottt", "spikingjelly-sltt"]
-    rows = [measurement("steadyspike", [1.0], chunk=chunk) for chunk in (1, 2, 4)]
-    rows += [measurement(name, [1.0]) for name in [*names, "snntorch"]]
-    kept = readme_rows(rows)
-    assert [(m.framework, m.setting.chunk) for m in kept] == [
-        ("steadyspike", 1),
-        ("steadyspike", 4),
-        ("spikingjelly-bptt", 1),
-        ("spikingjelly-sltt", 1),
-        ("snntorch", 1),
-    ]
-    assert readme_rows(rows[:4])[-1].framework == "steadyspike-plain"
-
-
-@pytest.mark.parametrize("text", [None, "no marks\n", f"{BEGIN}\n", f"{END}\n{BEGIN}\n"])
-def test_a_readme_without_marks_is_refused_before_anything_is_written(
-    tmp_path: Path, text: str | None
-) -> None:
-    readme = tmp_path / "README.md"
-    if text is not None:
-        readme.write_text(text)
-    save(bench(), tmp_path)
-    with pytest.raises(UserError, match=r"^--readme: .*README\.md: (expected a line <!--|No such)"):
-        render(tmp_path, readme)
-    assert text is None or readme.read_text() == text
-    assert not list(tmp_path.glob("*.svg"))
-
-
 def test_the_committed_pages_are_those_of_the_committed_measurements(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for path in (ROOT / "docs").glob("bench-*.json"):
         shutil.copy(path, tmp_path / "docs")
-    shutil.copy(ROOT / "README.md", tmp_path)
-    for path in render(tmp_path / "docs", tmp_path / "README.md"):
+    for path in render(tmp_path / "docs"):
         assert path.read_text() == (ROOT / path.relative_to(tmp_path)).read_text(), path.name

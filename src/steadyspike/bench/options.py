@@ -61,12 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for JSON, Markdown and figures (default: runs/bench)",
     )
-    add(
-        "--readme",
-        type=Path,
-        metavar="FILE",
-        help="also write tables between <!-- bench --> and <!-- /bench --> in this file",
-    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--render",

@@ -28,7 +28,7 @@ def bench(args: argparse.Namespace) -> int:
         UserError: an argument does not suit this machine, or a file cannot be read or written.
     """
     if args.render:
-        _print(render(args.out, args.readme))
+        _print(render(args.out))
         return 0
     base = _base(args)
     before = load(bench_file(args.out, base.device))
@@ -39,7 +39,7 @@ def bench(args: argparse.Namespace) -> int:
     if before is not None:
         result = result.model_copy(update={"training": before.training})
     path = save(result, args.out)
-    written = render(args.out, args.readme)
+    written = render(args.out)
     print(tables(result) + "\n")
     _print([path, *written])
     ours = [m for m in result.measurements if FRAMEWORKS[m.framework].package is None]
@@ -124,7 +124,7 @@ def _train(args: argparse.Namespace, base: Setting, before: Bench | None) -> Non
     print(training_sentence(training))
     if before is not None:
         path = save(before.model_copy(update={"training": training}), args.out)
-        _print([path, *render(args.out, args.readme)])
+        _print([path, *render(args.out)])
 
 
 def _processor() -> str:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from statistics import median
 
-from steadyspike.bench.frameworks import FRAMEWORKS, FUSED, PLAIN, SPIKINGJELLY
+from steadyspike.bench.frameworks import FRAMEWORKS, PLAIN, SPIKINGJELLY
 from steadyspike.bench.records import Bench, Measurement, Training, Waiting
 from steadyspike.plotting import escape_markdown, markdown_table
 
 MEGABYTE = 1e6
-README_FRAMEWORKS = (FUSED.key, SPIKINGJELLY.key, "spikingjelly-sltt", "snntorch")
 
 
 def groups(bench: Bench) -> list[list[Measurement]]:
@@ -18,15 +17,6 @@ def groups(bench: Bench) -> list[list[Measurement]]:
     compared = [m for m in bench.measurements if m.setting.steps == steps]
     precisions = dict.fromkeys(m.setting.precision for m in compared)
     return [[m for m in compared if m.setting.precision == each] for each in precisions]
-
-
-def readme_rows(group: Sequence[Measurement]) -> list[Measurement]:
-    """At most five: ours at the first and the last K, and three others."""
-    ours = [m for m in group if m.framework == FUSED.key]
-    others = [m for m in group if m.framework in README_FRAMEWORKS and m not in ours]
-    if not others:
-        others = [m for m in group if m not in ours]
-    return [*ours[:1], *ours[1:][-1:], *others]
 
 
 def images_per_second(m: Measurement) -> list[float]:

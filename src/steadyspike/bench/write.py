@@ -1,7 +1,5 @@
-"""The files made of measurements: a page and figures for each device, tables in a README."""
+"""The files made of measurements: a page and figures for each device."""
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from steadyspike.bench.figures import figures
@@ -12,7 +10,6 @@ from steadyspike.bench.tables import (
     memory_curves,
     memory_table,
     notes,
-    readme_rows,
     title,
     training_sentence,
     waiting_sentence,
@@ -21,18 +18,12 @@ from steadyspike.bench.tables import (
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
-
-def render(folder: Path, readme: Path | None = None) -> list[Path]:
+def render(folder: Path) -> list[Path]:
     """Write the page and figures of each device measured in the folder; returns their paths.
 
-    Args:
-        folder: with the JSON files.
-        readme: a file whose part between `BEGIN` and `END` is replaced.
-
     Raises:
-        UserError: there are no measurements, or the README has no such part; nothing is written.
+        UserError: the folder has no JSON file of measurements; nothing is written.
     """
     found = [b for device in ("cuda", "cpu") if (b := load(bench_file(folder, device)))]
     if not found:
@@ -41,8 +32,6 @@ def render(folder: Path, readme: Path | None = None) -> list[Path]:
     for bench in found:
         files[folder / f"bench-{bench.machine.device}.md"] = page(bench)
         files |= {folder / f"{figure.name}.svg": figure.svg for figure in figures(bench)}
-    if readme is not None:
-        files[readme] = _with_tables(readme, found, os.path.relpath(folder, readme.parent))
     for path, text in files.items():
         write_atomically(path, text)
     return list(files)
@@ -72,25 +61,3 @@ def tables(bench: Bench) -> str:
     if lines := notes(bench):
         parts += ["## Notes", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(parts)
-
-
-def _with_tables(readme: Path, found: Sequence[Bench], folder: str) -> str:
-    """The README with each device's main rows; ``folder`` is relative to it."""
-    try:
-        text = readme.read_text()
-    except OSError as error:
-        raise UserError(f"--readme: {readme}: {error.strerror}") from None
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"--readme: {readme}: expected a line {BEGIN} and below it {END}")
-    parts = []
-    for bench in found:
-        for group in groups(bench):
-            parts += [f"**{title(group)}**", comparison(group, readme_rows(group))]
-        if bench.training is not None:
-            parts.append(training_sentence(bench.training))
-        page_link = f"[All tables]({folder}/bench-{bench.machine.device}.md)"
-        parts.append(f"{where(bench)}. {page_link}.")
-    joined = "\n\n".join(parts)
-    return f"{before}{BEGIN}\n{joined}\n{END}{after}"

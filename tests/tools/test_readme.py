@@ -1,0 +1,198 @@
+"""README's parts that hold results."""
+
+import csv
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bench.made_up import bench, measurement
+from steadyspike.bench.records import save
+from steadyspike.errors import UserError
+from tiny import REPOSITORY
+
+EMPTY = (
+    "# Mine\n\n<!-- results -->\nold\n<!-- /results -->\n\n<!-- speed -->\n<!-- /speed -->\nEnd.\n"
+)
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("readme", REPOSITORY / "tools" / "readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "README.md").write_text(EMPTY)
+    return tmp_path
+
+
+def lay_steps(folder: Path, accuracies: dict[str, list[tuple[float, float]]]) -> None:
+    """A pipeline's params.yaml and the report of (first step, all steps) for each seed."""
+    (folder / "reports").mkdir(parents=True)
+    source = REPOSITORY if folder.name != "cifar10_cpu" else REPOSITORY / "pipelines/cifar10_cpu"
+    shutil.copy(source / "params.yaml", folder)
+    with (folder / "reports/steps.csv").open("w", newline="") as file:
+        write = csv.writer(file).writerow
+        write(
+            ["experiment", "seed", "step", "statistics", "step_accuracy", "votes_accuracy"],
+        )
+        for name, seeds in accuracies.items():
+            for seed, (first, every) in enumerate(seeds):
+                write([name, seed, 1, "inference", first, first])
+                write([name, seed, 2, "inference", every + 1, every])
+                write([name, seed, 1, "batch", 99, 99])
+                write([name, seed, 2, "batch", 99, 99])
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of the only table in a text."""
+    rows = [
+        [c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if "|" in line
+    ]
+    return [row for row in rows if not set("".join(row)) <= set(":-")]
+
+
+def part(text: str, name: str) -> str:
+    return text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
+
+
+def test_readme_shows_the_committed_results(tool: ModuleType) -> None:
+    assert tool.rendered(REPOSITORY) == (REPOSITORY / "README.md").read_text()
+
+
+def test_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text().split()) <= 1200
+
+
+def test_what_was_not_measured_is_left_out(tool: ModuleType, folder: Path) -> None:
+    text = tool.rendered(folder)
+    assert text == EMPTY.replace("old\n", "")
+
+
+def test_accuracies_are_those_of_the_reports(tool: ModuleType, folder: Path) -> None:
+    lay_steps(folder, {"per_step": [(30.0, 80.0)], "osr_ots": [(83.0, 84.25)]})
+    lay_steps(
+        folder / "pipelines/cifar10_cpu",
+        {"osr_ots": [(50.0, 60.0), (52.0, 64.0), (54.0, 62.0)], "bptt": [(20.0, 55.0)] * 3},
+    )
+    text = tool.rendered(folder)
+    shown = part(text, "results")
+    assert re.findall('src="([^"]+)"', shown) == [
+        "reports/steps.svg",
+        "pipelines/cifar10_cpu/reports/steps.svg",
+    ]
+    header, *rows = table(shown)
+    assert header[1].startswith("Fashion-MNIST 6k, narrow VGGSNN, ")
+    assert header[1].endswith(" epochs, 1 seed")
+    assert header[2] == "CIFAR-10, narrow VGGSNN, 10 epochs, 3 seeds"
+    assert header[3] == "Paper: CIFAR-10, VGGSNN, 300 epochs"
+    by_method = {row[0]: row[1:] for row in rows}
+    assert by_method["vanilla BN"] == ["80.0 (30.0)", "", "92.60"]
+    assert by_method["OSR + OTS"] == ["84.2 (83.0)", "62.0±2.0 (52.0±2.0)", "94.35"]
+    assert by_method["BPTT + BN"] == ["", "55.0±0.0 (20.0±0.0)", ""]
+    assert by_method["OSR + OTS, warmed up (ours)"][-1] == ""
+    assert text.endswith("End.\n")
+    (folder / "README.md").write_text(text)
+    assert tool.rendered(folder) == text
+
+
+def test_more_seeds_of_the_same_images_replace_the_roots(tool: ModuleType, folder: Path) -> None:
+    lay_steps(folder, {"osr": [(30.0, 80.0)]})
+    lay_steps(folder / "pipelines/seeds", {"osr": [(31.0, 81.0), (31.0, 81.0)]})
+    shown = part(tool.rendered(folder), "results")
+    assert "80.0" not in shown
+    assert re.findall('src="([^"]+)"', shown) == ["pipelines/seeds/reports/steps.svg"]
+
+
+def gpu_check(folder: Path, date: str, parts: dict[str, list[dict[str, Any]]]) -> None:
+    record = {
+        "date": f"{date}T01:02:03+00:00",
+        "device": "NVIDIA H100",
+        "commit": "0123456",
+        "parts": {name: {"state": "done", "rows": rows} for name, rows in parts.items()},
+    }
+    runs = folder / "docs/runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    (runs / f"{date}-h100-0123456.json").write_text(json.dumps(record))
+
+
+def trained(name: str, epochs: int, first: float, every: float) -> list[dict[str, Any]]:
+    configuration = {"training": {"epochs": epochs}, "model": {"name": "vggsnn"}}
+    steps = {"Alone, as used": [first, 1.0], "Votes, as used": [1.0, every]}
+    return [
+        {"name": name, "result": "", "data": {}, "configuration": configuration},
+        {"name": f"{name}, each step alone, %", "result": "", "data": steps},
+    ]
+
+
+def test_cifar10_on_a_gpu_is_of_the_newest_run_that_ended(tool: ModuleType, folder: Path) -> None:
+    old = trained("vggsnn-osr_ots", 60, 91.0, 92.0) + trained("vggsnn-bptt", 60, 50.0, 90.0)
+    unfinished = trained("vggsnn-bptt", 60, 0.0, 0.0)[:1]
+    gpu_check(folder, "2026-01-01", {"cifar10": old})
+    new = trained("vggsnn-osr_ots", 60, 92.0, 93.0) + trained("vggsnn-osr", 40, 80.0, 91.0)
+    gpu_check(folder, "2026-01-02", {"cifar10": [*new, *unfinished]})
+    header, *rows = table(part(tool.rendered(folder), "results"))
+    assert header[1] == "CIFAR-10, VGGSNN, 40 to 60 epochs, 1 seed, GPU"
+    assert {row[0]: row[1] for row in rows} == {
+        "OSR": "91.0 (80.0)",
+        "OSR + OTS": "93.0 (92.0)",
+        "BPTT + BN": "90.0 (50.0)",
+    }
+
+
+def test_speed_is_that_of_the_bench(tool: ModuleType, folder: Path) -> None:
+    (folder / "docs").mkdir()
+    save(bench(), folder / "docs")
+    shown = part(tool.rendered(folder), "speed")
+    assert "batch 8, float32; A processor, 2026-01-02, commit 0123456 ([" in shown
+    assert "[all tables](docs/bench-cpu.md)" in shown
+    assert table(shown) == [
+        ["", "Images/s", "× SpikingJelly (BPTT)", "Peak memory, MB"],
+        ["**steadyspike (fused), K 1**", "4.0", "1.50 (1.00 to 2.00)", "100"],
+        ["**steadyspike (fused), K 4**", "8.0", "3.00 (2.00 to 4.00)", "300"],
+        ["SpikingJelly (BPTT)", "2.7", "1.00", "400"],
+    ]
+
+
+def test_a_gpus_speed_comes_first(tool: ModuleType, folder: Path) -> None:
+    (folder / "docs").mkdir()
+    save(bench(), folder / "docs")
+    found = [
+        measurement("steadyspike", [0.5], chunk=4),
+        measurement("steadyspike", [1.0]),
+        measurement("spikingjelly-bptt", [2.0], chunk=4),
+        measurement("spikingjelly-bptt-compiled", [1.5], chunk=4),
+        measurement("spikingjelly-sltt", [], failed="out of memory"),
+    ]
+    peers = [{"name": m.framework, "result": "", "data": m.model_dump(mode="json")} for m in found]
+    loop = [{"name": "training loop, bfloat16 K 4", "result": "14,000 images/s", "data": {}}]
+    ratio = [{"name": "ratio", "result": "", "data": {"ratio": 2.0}}]
+    gpu_check(folder, "2026-01-01", {"peers": peers + ratio, "loop": loop})
+    shown = part(tool.rendered(folder), "speed")
+    assert (
+        "NVIDIA H100, 2026-01-01, commit 0123456 ([all tables](docs/runs/2026-01-01-h100" in shown
+    )
+    assert "training loop, bfloat16 K 4: 14,000 images/s." in shown
+    assert [row[:3] for row in table(shown)[1:]] == [
+        ["**steadyspike (fused), K 1**", "8.0", "1.50"],
+        ["**steadyspike (fused), K 4**", "16.0", "3.00"],
+        ["SpikingJelly (BPTT, compiled)", "5.3", "1.00"],
+    ]
+
+
+@pytest.mark.parametrize("text", ["no marks\n", "<!-- results -->\n", "<!-- /results -->\n"])
+def test_a_readme_without_marks_is_refused(tool: ModuleType, folder: Path, text: str) -> None:
+    (folder / "README.md").write_text(text)
+    with pytest.raises(UserError, match=r"README\.md: expected a line <!-- results --> and below"):
+        tool.rendered(folder)

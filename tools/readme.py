@@ -1,0 +1,252 @@
+"""Write the parts of README.md that hold results, from the committed files.
+
+Usage: python tools/readme.py, or make readme. What has not been measured is left out.
+"""
+
+import csv
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from steadyspike.bench import tables
+from steadyspike.bench.frameworks import FRAMEWORKS, FUSED
+from steadyspike.bench.records import Measurement, bench_file, load
+from steadyspike.errors import UserError
+from steadyspike.files import write_atomically
+from steadyspike.plotting import markdown_table
+from steadyspike.report.methods import METHODS, Method, method_of
+from steadyspike.report.paper import architecture_name, cells, dataset_name, paper
+from steadyspike.train.config import load_experiments
+
+REPOSITORY = Path(__file__).parents[1]
+#: Whose reports are shown. The second has the images of the first, with fewer seeds.
+SEEDS, ROOT, CIFAR = "pipelines/seeds", ".", "pipelines/cifar10_cpu"
+PAPERS = ("cifar10", "VGGSNN")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Accuracies in percent by method, of each seed: of all steps, and of the first step alone."""
+
+    setting: str
+    methods: Mapping[str, Method]
+    all_steps: Mapping[str, Sequence[float]]
+    first_step: Mapping[str, Sequence[float]]
+
+
+def rendered(folder: Path) -> str:
+    """README.md of a copy of the repository, with its parts written anew."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8")
+    for name, part in PARTS.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise UserError(f"{path}: expected a line {begin.strip()} and below it {end}")
+        blocks = "".join(f"{block}\n\n" for block in part(folder))
+        text = f"{before}{begin}{blocks}{end}{after}"
+    return text
+
+
+# --- results ---
+
+
+def results(folder: Path) -> list[str]:
+    """The figures of each time step, and a table of accuracies beside the paper's.
+
+    The linear transform, which the paper did not train on CIFAR-10, is left to the reports.
+    """
+    shown = [
+        name for name in (SEEDS, ROOT, CIFAR) if (folder / name / "reports/steps.csv").exists()
+    ]
+    if SEEDS in shown and ROOT in shown:
+        shown.remove(ROOT)
+    measured = [_of_pipeline(folder / name) for name in shown]
+    figures = [_figure(name, each.setting) for name, each in zip(shown, measured, strict=True)]
+    on_a_gpu = _on_a_gpu(folder)
+    columns = [*measured, *([on_a_gpu] if on_a_gpu else [])]
+    return [*figures, _accuracies(columns)] if columns else []
+
+
+def _of_pipeline(folder: Path) -> Measured:
+    experiments = load_experiments(folder / "params.yaml")
+    with (folder / "reports/steps.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["statistics"] == "inference"]
+    methods = {name: method_of(one.model) for name, one in experiments.items()}
+    last = max(int(row["step"]) for row in rows)
+
+    def of(step: int, column: str) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for row in rows:
+            if int(row["step"]) == step and row["experiment"] in methods:
+                key = methods[row["experiment"]].key
+                found.setdefault(key, []).append(float(row[column]))
+        return found
+
+    one = next(iter(experiments.values()))
+    setting = _setting(
+        dataset_name(one.dataset.name),
+        "VGGSNN" if getattr(one.model, "widths", None) is None else "narrow VGGSNN",
+        [one.training.epochs],
+        len(one.seeds),
+    )
+    by_key = {method.key: method for method in methods.values()}
+    return Measured(setting, by_key, of(last, "votes_accuracy"), of(1, "step_accuracy"))
+
+
+def _on_a_gpu(folder: Path) -> Measured | None:
+    """CIFAR-10 of `make gpu-check`; of each experiment the newest run that ended."""
+    all_steps: dict[str, list[float]] = {}
+    first_step: dict[str, list[float]] = {}
+    epochs: dict[str, int] = {}
+    network = ""
+    for record in gpu_checks(folder):
+        rows = {row["name"]: row for row in _rows(record, "cifar10")}
+        for name, row in rows.items():
+            steps = rows.get(f"{name}, each step alone, %")
+            key = name.partition("-")[2]
+            if steps is None or key not in METHODS:
+                continue
+            all_steps[key] = [steps["data"]["Votes, as used"][-1]]
+            first_step[key] = [steps["data"]["Alone, as used"][0]]
+            epochs[key] = row["configuration"]["training"]["epochs"]
+            network = architecture_name(row["configuration"]["model"]["name"])
+    if not epochs:
+        return None
+    setting = _setting(dataset_name("cifar10"), network, sorted(set(epochs.values())), 1)
+    methods = {key: METHODS[key] for key in epochs}
+    return Measured(f"{setting}, GPU", methods, all_steps, first_step)
+
+
+def _setting(dataset: str, network: str, epochs: Sequence[int], seeds: int) -> str:
+    trained = " to ".join(str(each) for each in dict.fromkeys((epochs[0], epochs[-1])))
+    return f"{dataset}, {network}, {trained} epochs, {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _figure(pipeline: str, setting: str) -> str:
+    place = "reports" if pipeline == ROOT else f"{pipeline}/reports"
+    alt = f"Accuracy of each time step's own output, by method. {setting}"
+    return f'<a href="{place}/index.html"><img alt="{alt}" src="{place}/steps.svg"></a>'
+
+
+def _accuracies(columns: Sequence[Measured]) -> str:
+    """A row for each method; the last column is the paper's."""
+    theirs = {
+        cell.method: cell.value
+        for cell in cells("table4")
+        if (cell.dataset, cell.architecture) == PAPERS
+    }
+    epochs = paper()["training"][PAPERS[0]]["epochs"]
+    headers = ["Accuracy, %", *(each.setting for each in columns)]
+    headers.append(f"Paper: {dataset_name(PAPERS[0])}, {PAPERS[1]}, {epochs} epochs")
+    methods = {key: method for each in columns for key, method in each.methods.items()}
+    methods.pop("linear", None)
+    rows = []
+    for key, method in sorted(methods.items(), key=lambda item: item[1].rank):
+        value = theirs.get(key)
+        ours = [_both(each, key) for each in columns]
+        rows.append([method.label, *ours, "" if value is None else f"{value:.2f}"])
+    return markdown_table(headers, rows, ["left", *["right"] * (len(headers) - 1)])
+
+
+def _both(measured: Measured, key: str) -> str:
+    """`84.7±0.3 (83.9±0.4)`: all steps, the first alone."""
+    if key not in measured.all_steps:
+        return ""
+    every, first = (mean_and_deviation(a[key]) for a in (measured.all_steps, measured.first_step))
+    return f"{every} ({first})"
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """`84.7±0.3`, with the sample standard deviation; the value alone if there is one."""
+    mean = f"{statistics.fmean(values):.1f}"
+    return f"{mean}±{statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+# --- speed ---
+
+
+def speed(folder: Path) -> list[str]:
+    """Five rows of the benchmark, of a GPU if one was measured, and the training loop on a GPU."""
+    measured, where, page = _benchmark(folder)
+    if not measured:
+        return []
+    by_torch = [m for m in measured if m.framework.startswith("spikingjelly-bptt")]
+    baseline = min(by_torch or measured, key=lambda m: statistics.median(m.seconds))
+    rows = [_speed_row(m, baseline) for m in _five(measured, baseline)]
+    headers = ["", "Images/s", f"× {tables.label(baseline)}", "Peak memory, MB"]
+    table = markdown_table(headers, rows, ["left", "right", "right", "right"])
+    blocks = [f"{tables.title(measured)}; {where} ([all tables]({page})).", table]
+    loops = [
+        f"{row['name']}: {row['result']}"
+        for record in gpu_checks(folder)[-1:]
+        for row in _rows(record, "loop")
+    ]
+    return [*blocks, *(["; ".join(loops) + "."] if loops else [])]
+
+
+def _benchmark(folder: Path) -> tuple[list[Measurement], str, str]:
+    """The steps that were timed at the first precision, on what, and the page with all."""
+    for device in ("cuda", "cpu"):
+        bench = load(bench_file(folder / "docs", device))
+        if bench is not None:
+            group = [m for m in tables.groups(bench)[0] if m.seconds]
+            machine, date = bench.machine, f"{datetime.fromisoformat(bench.date):%Y-%m-%d}"
+            where = f"{machine.gpu or machine.processor}, {date}, commit {bench.commit}"
+            return group, where, f"docs/bench-{device}.md"
+        if device == "cuda":
+            for record in reversed(gpu_checks(folder)):
+                data = [row["data"] for row in _rows(record, "peers")]
+                found = [Measurement.model_validate(d) for d in data if "framework" in d]
+                if timed := [m for m in found if m.seconds]:
+                    date = f"{datetime.fromisoformat(record['date']):%Y-%m-%d}"
+                    where = f"{record['device']}, {date}, commit {record['commit']}"
+                    return timed, where, record["page"]
+    return [], "", ""
+
+
+def _five(measured: Sequence[Measurement], baseline: Measurement) -> list[Measurement]:
+    """Ours at the least and the greatest K, the baseline, and two other libraries."""
+    ours = sorted((m for m in measured if m.framework == FUSED.key), key=lambda m: m.setting.chunk)
+    others = [m for m in measured if m.framework in ("spikingjelly-sltt", "snntorch")]
+    chosen = [*ours[:1], *ours[1:][-1:], baseline, *others]
+    return [m for place, m in enumerate(chosen) if m not in chosen[:place]]
+
+
+def _speed_row(m: Measurement, baseline: Measurement) -> list[str]:
+    rate = statistics.median(tables.images_per_second(m))
+    memory = "" if m.peak_bytes is None else f"{m.peak_bytes / tables.MEGABYTE:,.0f}"
+    own = FRAMEWORKS[m.framework].package is None
+    name = f"**{tables.label(m)}**" if own else tables.label(m)
+    times = tables.ratio(baseline.seconds, m.seconds)
+    return [name, f"{rate:,.{0 if rate >= 100 else 1}f}", times, memory]
+
+
+def gpu_checks(folder: Path) -> list[dict[str, Any]]:
+    """What `make gpu-check` has written to docs/runs, the oldest first."""
+    records = []
+    for path in sorted((folder / "docs/runs").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        records.append({**record, "page": f"docs/runs/{path.stem}.md"})
+    return sorted(records, key=lambda record: str(record["date"]))
+
+
+def _rows(record: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = record["parts"].get(part, {}).get("rows", [])
+    return rows
+
+
+PARTS: dict[str, Callable[[Path], list[str]]] = {"results": results, "speed": speed}
+
+
+if __name__ == "__main__":
+    try:
+        write_atomically(REPOSITORY / "README.md", rendered(REPOSITORY))
+    except UserError as error:
+        sys.exit(f"readme: {error}")
