@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steadyspike.bench import convolutions
 from steadyspike.bench.convolutions import convolutions_alone
@@ -22,10 +22,12 @@ class Spy:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def __call__(self, conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
+    def __call__(
+        self, conv: snn_conv.Convolution, x: Tensor, levels: int | None, *, biased: bool
+    ) -> Tensor:
         last = x.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
-        self.calls.append((tuple(x.shape), x.dtype, last, levels, x.requires_grad))
-        return snn_conv.convolve(conv, x, levels)
+        self.calls.append((tuple(x.shape), x.dtype, last, levels, biased, x.requires_grad))
+        return snn_conv.convolve(conv, x, levels, biased=biased)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -38,7 +40,7 @@ def test_inputs_are_those_of_our_step(
     (make,) = online(setting).values()
     monkeypatch.setattr(blocks, "convolve", step)
     make().run()
-    run = convolutions_alone(setting, torch.channels_last, still=True)
+    run = convolutions_alone(setting, torch.channels_last, ours=True)
     monkeypatch.setattr(convolutions, "convolve", alone)
     run()
     # The step's first layer, whose input is the same at every step, is no call of `convolve`.
@@ -47,7 +49,7 @@ def test_inputs_are_those_of_our_step(
 
 
 def test_a_peers_first_layer_runs_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = convolutions_alone(SETTING.but(chunk=4), torch.contiguous_format, still=False)
+    run = convolutions_alone(SETTING.but(chunk=4), torch.contiguous_format, ours=False)
     spy = Spy()
     monkeypatch.setattr(convolutions, "convolve", spy)
     run()

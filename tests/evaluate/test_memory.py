@@ -81,7 +81,7 @@ def osr_by_hand(k: int) -> int:
         "one-hot labels, the same at every step": N * CLASSES,
     }
     floats |= {
-        "m, s, σ[t] and γ/s of OSR": 4 * k * C,
+        "m, s, σ[t], γ/s and β - m γ/s of OSR": 5 * k * C,
         "μ and σ² of all steps": 2 * C,
         "u; that of the last step is the neurons' state": (k - 1) * N * C * HW,
         "θ": k,

@@ -22,6 +22,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from steadyspike.kernels import cuda
+from steadyspike.kernels.norm import Noted
 from steadyspike.kernels.stabilizer import Stabilizer
 
 #: Layers of the paper's networks: (K, N, C, H, W) of convolutions, (K, N, C) of hidden layers.
@@ -86,6 +87,26 @@ def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
         cuda.grad_input(x, membranes, thresholds, 4.0, x, *[vector] * 5)
     cuda.grad_input(x, u, theta, 4.0, *[None] * 6)
     cuda.unpack(cuda.pack(x, 1), 1, dtype)
+    call_norms(vector)
+
+
+def call_norms(vector: Tensor) -> None:
+    """A norm's arithmetic on the channels of ``vector`` (K, C)."""
+    noted, one = Noted.empty(vector, len(vector)), vector[0]
+    for offset, limit in itertools.product([None, one], [None, 20.0]):
+        scales = cuda.norm_forward(
+            vector, vector, (one, one), (one, one), offset, eps=1e-4, limit=limit, noted=noted
+        )
+        cuda.norm_inference((one, one), (one, one), offset, eps=1e-4, steps=len(vector))
+    wholes: list[Any] = [None, (vector, vector)]
+    for whole, count in itertools.product(wholes, [None, 7]):
+        cuda.norm_backward(vector, vector, whole, scales, count)
+    counts: list[Any] = [None, torch.zeros((), dtype=torch.int64)]
+    weights: list[Any] = [0.1, torch.tensor(0.1)]
+    for fallbacks, between, weight in itertools.product(counts, [False, True], weights):
+        cuda.norm_fold(
+            noted, (one, one), weight=weight, between=between, unbias=1.0, fallbacks=fallbacks
+        )
 
 
 def spilled(cubin: bytes) -> int:
@@ -100,7 +121,7 @@ def spilled(cubin: bytes) -> int:
 
 def narrow(name: str, ptx: str) -> int:
     """Accesses in blocks (``@%p``, masked) that are not 16 bytes wide."""
-    if "combine" in name:
+    if "combine" in name or "norm" in name:  # of few values
         return 0
     kinds = re.findall(r"@%p\d+ (ld|st)\.global(\S*)", ptx)
     return len([kind for _, kind in kinds if ".v4.b32" not in kind])

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kernels.cases import LAYOUTS, assert_near, laid_out, layers
 from steadyspike.kernels import cpu, reference
+from steadyspike.kernels.norm import Noted
 from steadyspike.kernels.stabilizer import Stabilizer
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -159,6 +160,72 @@ def test_gradient(
     assert found.dtype == x.dtype
     assert_near(found, reference.grad_input(*exactly, *wide(*coefficients)), rel=rel)
     assert_near(without_a_norm, reference.grad_input(*exactly[:4], *nothing), rel=rel)
+
+
+@each_backend
+@given(
+    st.sampled_from([1, 3, 128, 200]),
+    st.integers(1, 3),
+    st.sampled_from([None, 0.5, 1.5, math.inf]),
+    *[st.booleans()] * 4,
+    st.integers(0, 2**16),
+)
+def test_a_norms_arithmetic_on_channels(
+    backend: ModuleType,
+    channels: int,
+    steps: int,
+    limit: float | None,
+    biased: bool,
+    still: bool,
+    renormalizes: bool,
+    shared: bool,
+    seed: int,
+) -> None:
+    """Forward, at inference, backward, and the running statistics."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    mean, var = random(steps, channels), random(steps, channels).square() + 0.1
+    if still:
+        mean, var = mean[:1].expand(steps, -1), var[:1].expand(steps, -1)
+    running, affine = (random(channels), random(channels).square() + 0.1), random(2, channels)
+    offset = random(channels) if biased else None
+    sums = random(2, 2, steps, channels)
+
+    def everything(kernels: ModuleType, *given_: Any) -> list[Tensor]:
+        mean, var, running_mean, running_var, affine, offset, sums, weight = given_
+        running = running_mean.clone(), running_var.clone()
+        how = {"eps": 1e-2}
+        noted = Noted.empty(mean, steps + 1)
+        for each, value in zip((noted.means, noted.variances, noted.own), (0.5, 2, 3), strict=True):
+            each.fill_(value)
+        scales = kernels.norm_forward(
+            mean, var, running, affine, offset, limit=limit, noted=noted.part(1, steps), **how
+        )
+        unnoted = kernels.norm_forward(
+            mean, var, running, affine, offset, limit=limit, noted=None, **how
+        )
+        inference = kernels.norm_inference(running, affine, offset, steps=steps, **how)
+        inference = [each.clone() for each in inference]  # some share memory with `running`
+        whole = sums[1].unbind() if shared else None
+        count = 7 * steps if renormalizes else None
+        backward = kernels.norm_backward(*sums[0], whole, scales, count)
+        fallbacks = noted.own.sum(dtype=torch.int64)
+        for step_weight, between, unbias in ((0.25, True, 1.0), (weight, False, 1.5)):
+            kernels.norm_fold(
+                noted, running, weight=step_weight, between=between, unbias=unbias,
+                fallbacks=fallbacks if between else None,
+            )  # fmt: skip
+        kept = [noted.means, noted.variances, noted.own, *running, fallbacks]
+        assert all(torch.equal(a, b) for a, b in zip(scales, unnoted, strict=True))
+        return [*scales, *inference, *backward, *kept]
+
+    given_ = (mean, var, *running, affine, offset, sums, torch.tensor(0.125))
+    exact = everything(reference, *wide(*given_))
+    for ours, expected in zip(everything(backend, *on(backend, *given_)), exact, strict=True):
+        assert_near(ours.cpu(), expected.double(), scale=10)
 
 
 @each_backend

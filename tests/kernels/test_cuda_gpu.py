@@ -48,6 +48,7 @@ def test_compiled_without_a_gpu(capability: int, compilers: Compilers) -> None:
     names = {name for name, *_ in lines}
     kernels = ("moments", "charge", "grad_sums", "combine_moments", "combine_charge", "fire")
     kernels += ("combine_sums", "grad_input", "pack", "unpack")
+    kernels += ("norm_forward", "norm_backward", "norm_fold")
     assert names == {f"_{kernel}_kernel" for kernel in kernels}
     for name, spilled, contracted, narrow in lines:
         assert (name, spilled, contracted) == (name, "0", "0")

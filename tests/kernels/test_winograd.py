@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from kernels.cases import using
 from steadyspike import kernels
 from steadyspike.kernels.cpu import build, winograd
 from steadyspike.kernels.cpu.winograd import BFLOAT16, FLOAT32, Winograd
-from steadyspike.snn.conv import convolve
+from steadyspike.snn.conv import Convolution, convolve
 
 LAST, ONE = torch.channels_last, (1, 1)
 BF16 = torch.bfloat16
@@ -264,7 +264,7 @@ def test_a_compiler_that_knows_no_flags(
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_layer_uses_it(which: Winograd, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training step's convolution of spikes, with the framework's results."""
-    conv = nn.Conv2d(32, 64, 3, padding=1, bias=bias).to(memory_format=LAST)
+    conv = Convolution(32, 64, 3, padding=1, bias=bias).to(memory_format=LAST)
     bytes_ = problem((8, 32, 9, 8), 64, which.dtype, 4)[0]
     flat = bytes_.float().div(4).contiguous(memory_format=LAST)
     x = flat.unflatten(0, (2, 4)).requires_grad_()

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike import kernels, sequence
-from steadyspike.snn.conv import AveragePool, StillCurrent, convolve
+from steadyspike.snn.conv import AveragePool, Convolution, StillCurrent, convolve
 
 
-def grads(x: Tensor, conv: nn.Conv2d, y: Tensor) -> list[Tensor]:
+def grads(x: Tensor, conv: Convolution, y: Tensor) -> list[Tensor]:
     conv.zero_grad()
     leaves = [x, *conv.parameters()]
     weights = torch.linspace(-1, 2, y.numel()).view_as(y).to(y.dtype)
@@ -22,7 +22,7 @@ def grads(x: Tensor, conv: nn.Conv2d, y: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize(("levels", "bias"), [(1, True), (4, False), (16, True)])
 def test_bytes_lose_nothing(levels: int, bias: bool, stride: int, layout: Any) -> None:
     assert kernels.backend(torch.empty(0)) is not kernels.reference, "a C compiler is needed here"
-    conv = nn.Conv2d(3, 5, 3, stride, padding=1, bias=bias).to(memory_format=layout)
+    conv = Convolution(3, 5, 3, stride, padding=1, bias=bias).to(memory_format=layout)
     flat = (
         torch.randint(levels + 1, (6, 3, 7, 5)).float().div(levels).contiguous(memory_format=layout)
     )
@@ -38,8 +38,25 @@ def test_bytes_lose_nothing(levels: int, bias: bool, stride: int, layout: Any) -
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("levels", [None, 1])
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_bias_can_be_left_out(learns: bool, levels: int | None) -> None:
+    conv, seen = Convolution(3, 5, 3, padding=1), []
+    conv.register_forward_hook(lambda *_: seen.append(1))  # as operations are counted
+    x = torch.randint(2, (2, 3, 3, 8, 8)).float()
+    with torch.set_grad_enabled(learns):
+        y, bare = convolve(conv, x, levels), convolve(conv, x, levels, biased=False)
+    torch.testing.assert_close(bare + conv.bias.view(-1, 1, 1), y)
+    assert len(seen) == (0 if learns and levels else 2)
+    if learns:
+        leaves = list(conv.parameters())
+        weight, bias = torch.autograd.grad(bare.sum(), leaves, allow_unused=True)
+        assert bias is None
+        torch.testing.assert_close(weight, torch.autograd.grad(y.sum(), leaves)[0])
+
+
 def test_autocast_reaches_the_packed_convolution() -> None:
-    conv = nn.Conv2d(3, 5, 3, padding=1)
+    conv = Convolution(3, 5, 3, padding=1)
     x = torch.randint(2, (2, 3, 3, 8, 8)).float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         packed = convolve(conv, x, 1)
@@ -69,7 +86,7 @@ def test_pooling_keeps_nothing(shape: tuple[int, ...], layout: Any) -> None:
 
 
 def test_still_frames_are_computed_once() -> None:
-    conv = nn.Conv2d(2, 3, 3, padding=1).double()
+    conv = Convolution(2, 3, 3, padding=1).double()
     calls: list[int] = []
     conv.register_forward_hook(lambda _, args, __: calls.append(len(args[0])))
     layer = StillCurrent()
@@ -88,7 +105,7 @@ def test_still_frames_are_computed_once() -> None:
 
 
 def test_a_body_that_raises_has_no_gradient() -> None:
-    conv, layer = nn.Conv2d(2, 3, 3), StillCurrent()
+    conv, layer = Convolution(2, 3, 3), StillCurrent()
 
     def body() -> None:
         with sequence(layer, steps=2, still=True):

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import example, given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from golden import assert_golden, described, load
 from snn.norms import NORMS, by_equations, every_norm, present, warm
 from steadyspike import sequence
+from steadyspike.snn.neuron import LIF
 from steadyspike.snn.norm import OSR
 
 GOLDEN = load("osr_layer")
@@ -216,6 +217,36 @@ def test_inference_is_batch_norm_with_running_statistics(kind: str) -> None:
             torch.testing.assert_close(got, gradient)
     for name, tensor in norm.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+@every_norm
+@pytest.mark.parametrize("still", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_offset_is_that_of_the_currents(
+    kind: str, fused: bool, training: bool, still: bool
+) -> None:
+    """All as if it had been added to them, in the neurons' operation too."""
+    x = torch.randn(3, 4, 3, 5, 5, dtype=torch.float64)
+    x = x[:1].expand(x.shape) if still else x
+    offset = torch.tensor([0.5, -30.0, 4.0], dtype=torch.float64).requires_grad_()
+    results = []
+    for apart in (False, True):
+        norm, neuron = warm(NORMS[kind](3)), LIF(stabilize_threshold=True).double()
+        leaf = x[: 1 if still and fused else 3].clone().requires_grad_()
+        currents = leaf if apart else leaf + offset.view(-1, 1, 1)
+        kept = offset if apart else None
+        model = nn.ModuleList([norm, neuron] if fused else [norm]).train(training)
+        with sequence(model, steps=3):
+            y = neuron(currents, norm, 3, kept) if fused else norm(currents.expand(x.shape), kept)
+            weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)
+            inputs = [leaf, norm.weight, norm.bias, offset]
+            grads = torch.autograd.grad((y * weights).sum(), inputs)
+        results.append([y, *grads, *norm.buffers()])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+    of_offset = results[1][4]
+    assert bool((of_offset == 0).all()) == (training and kind != "linear")
 
 
 @every_norm

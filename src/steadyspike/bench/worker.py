@@ -195,7 +195,7 @@ class Session:
         """One turn: seconds of a step's convolutions alone."""
         if self.convolve is None:
             ours = self.framework.package is None
-            self.convolve = convolutions_alone(self.setting, self.step.layout, still=ours)
+            self.convolve = convolutions_alone(self.setting, self.step.layout, ours=ours)
             self.convolve()
         return {"seconds": self._turn(self.convolve)}
 

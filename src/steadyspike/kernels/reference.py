@@ -6,7 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steadyspike.kernels.norm import norm_backward, norm_fold, norm_forward, norm_inference
 from steadyspike.kernels.stabilizer import Stabilizer
+
+__all__ = [
+    "affine",
+    "charge",
+    "fire",
+    "grad_input",
+    "grad_sums",
+    "mean_squares",
+    "moments",
+    "norm_backward",
+    "norm_fold",
+    "norm_forward",
+    "norm_inference",
+    "pack",
+    "unpack",
+]
 
 
 def _wide(x: Tensor) -> Tensor:

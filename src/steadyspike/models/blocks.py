@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from steadyspike.snn.conv import StillCurrent, convolve
+from steadyspike.snn.conv import Convolution, StillCurrent, convolve
 from steadyspike.snn.neuron import LIF, InferenceThreshold
-from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm
+from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm, StepNorm
 from steadyspike.snn.sequence import StepModule
 
 NormName = Literal["osr", "per_step", "linear", "batch"]
@@ -97,11 +97,11 @@ class Layers:
         return SpikingLinear(linear, self.make_norm(outputs, flat=True), self.make_neuron())
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> Convolution:
     """A convolution with bias, padded so that stride 1 keeps H and W (``kernel`` is odd)."""
     if not isinstance(outputs, int) or isinstance(outputs, bool) or outputs < 1:
         raise ValueError(f"widths must each be a positive integer, not {outputs!r}")
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
+    return Convolution(inputs, outputs, kernel, stride, padding=kernel // 2)
 
 
 def initialize_convolutions(model: nn.Module) -> None:
@@ -135,7 +135,7 @@ class ConvNorm(nn.Module):
     """
 
     def __init__(
-        self, conv: nn.Conv2d, norm: Norm, levels: int | None = None, *, frames: bool = False
+        self, conv: Convolution, norm: Norm, levels: int | None = None, *, frames: bool = False
     ) -> None:
         super().__init__()
         self.conv = conv
@@ -144,7 +144,9 @@ class ConvNorm(nn.Module):
         self.still_current = StillCurrent() if frames else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(_current(self, x).expand(len(x), -1, -1, -1, -1))
+        currents, offset = _currents(self, x)
+        currents = currents.expand(len(x), -1, -1, -1, -1)
+        y: Tensor = self.norm(currents) if offset is None else self.norm(currents, offset)
         return y
 
 
@@ -158,7 +160,7 @@ class SpikingConv(nn.Module):
 
     def __init__(
         self,
-        conv: nn.Conv2d,
+        conv: Convolution,
         norm: Norm,
         neuron: LIF,
         levels: int | None = None,
@@ -173,15 +175,23 @@ class SpikingConv(nn.Module):
         self.still_current = StillCurrent() if frames else None
 
     def forward(self, x: Tensor) -> Tensor:
-        spikes: Tensor = self.neuron(_current(self, x), self.norm, len(x))
+        currents, offset = _currents(self, x)
+        spikes: Tensor = self.neuron(currents, self.norm, len(x), offset)
         return spikes
 
 
-def _current(layer: ConvNorm | SpikingConv, x: Tensor) -> Tensor:
+def _currents(layer: ConvNorm | SpikingConv, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Currents, and the bias that they lack as the norm takes it in."""
+    offset = offset_of(layer.conv, layer.norm)
     if layer.still_current is None:
-        return convolve(layer.conv, x, layer.levels)
-    current: Tensor = layer.still_current(layer.conv, x)
-    return current
+        return convolve(layer.conv, x, layer.levels, biased=offset is None), offset
+    currents: Tensor = layer.still_current(layer.conv, x, biased=offset is None)
+    return currents, offset
+
+
+def offset_of(conv: Convolution, norm: Norm) -> Tensor | None:
+    """The bias of ``conv`` if ``norm``, which comes after it, takes that in, else None."""
+    return conv.bias if isinstance(norm, StepNorm) else None
 
 
 class SpikingLinear(nn.Module):

@@ -9,6 +9,7 @@ from steadyspike.models.blocks import (
     Layers,
     convolution,
     initialize_convolutions,
+    offset_of,
     per_step,
     residual_stages,
 )
@@ -37,8 +38,10 @@ class BasicBlock(nn.Module):
         self.neuron = layers.make_neuron()
 
     def forward(self, spikes: Tensor) -> Tensor:
-        branch = convolve(self.conv, self.first(spikes), self.levels)
-        out: Tensor = self.neuron(branch + self.shortcut(spikes), self.norm)
+        offset = offset_of(self.conv, self.norm)
+        branch = convolve(self.conv, self.first(spikes), self.levels, biased=offset is None)
+        currents = branch + self.shortcut(spikes)
+        out: Tensor = self.neuron(currents, self.norm, len(currents), offset)
         return out
 
 

@@ -16,21 +16,31 @@ from steadyspike.kernels.cpu import winograd
 from steadyspike.snn.sequence import StepModule
 
 
-def convolve(conv: nn.Conv2d, x: Tensor, levels: int | None) -> Tensor:
+class Convolution(nn.Conv2d):
+    """A convolution whose bias may be left to the norm after it."""
+
+    def forward(self, x: Tensor, *, biased: bool = True) -> Tensor:
+        bias = self.bias if biased else None
+        y: Tensor = self._conv_forward(x, self.weight, bias)
+        return y
+
+
+def convolve(conv: Convolution, x: Tensor, levels: int | None, *, biased: bool = True) -> Tensor:
     """``conv`` applied to each step alike: (K, N, C, H, W) to (K, N, C', H', W').
 
     Args:
         conv: the convolution.
         x: its inputs.
         levels: if given, ``x`` holds multiples of 1/levels up to 255/levels, stored in bytes.
+        biased: whether its bias is added.
     """
     flat = x.flatten(0, 1)  # (K, N, C, H, W) -> (K N, C, H, W)
     backend = kernels.backend(flat)
     learns = torch.is_grad_enabled() and conv.weight.requires_grad
     if backend is kernels.reference or levels is None or not learns:
-        y: Tensor = conv(flat)
+        y: Tensor = conv(flat, biased=biased)
     else:
-        weight, bias = conv.weight, conv.bias
+        weight, bias = conv.weight, conv.bias if biased else None
         if torch.is_autocast_enabled(
             x.device.type
         ):  # autocast does not reach inside custom functions
@@ -89,13 +99,13 @@ class StillCurrent(StepModule):
     _current: Tensor | None = None
     _graph: Tensor
 
-    def forward(self, conv: nn.Conv2d, frames: Tensor) -> Tensor:
+    def forward(self, conv: Convolution, frames: Tensor, *, biased: bool = True) -> Tensor:
         """Frames (K, N, C, H, W) to their currents: (1, N, C', H', W') if still, else K of them."""
         if not self._still:
-            return convolve(conv, frames, None)
+            return convolve(conv, frames, None, biased=biased)
         self._advance(len(frames))
         if self._current is None:
-            self._graph = conv(frames[0]).unsqueeze(0)
+            self._graph = conv(frames[0], biased=biased).unsqueeze(0)
             self._current = self._graph.detach().requires_grad_(self._graph.requires_grad)
         return self._current
 

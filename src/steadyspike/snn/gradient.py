@@ -6,6 +6,7 @@ currents and distances to the threshold are computed again, by the kernels of th
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steadyspike.kernels.norm import Scales
 from steadyspike.snn.shard import Shard
 
 
@@ -26,18 +28,18 @@ class Normalization:
     normalization, r = 1 and d = 0.
 
     Args:
-        mean, std: m and s, (K, C), or (C,) where all steps have the same.
-        step_mean, step_std: μ[t] and √(σ²[t] + ε), (K, C).
+        scales: m, s, μ[t], √(σ²[t] + ε), and from them γ/s and β - m γ/s.
+        affine: γ and β (C,).
+        offset: (C,) what I lacks of the currents, a convolution's bias; in the means it is not.
         count: how many values the statistics of a step and channel are of, in all processes.
         renormalizes: whether the gradient is that of a normalization by the step's own
             statistics; False for an affine map's.
         shard: of a batch on several processes.
     """
 
-    mean: Tensor
-    std: Tensor
-    step_mean: Tensor
-    step_std: Tensor
+    scales: Scales
+    affine: tuple[Tensor, Tensor]
+    offset: Tensor | None
     count: int
     renormalizes: bool
     shard: Shard | None = None
@@ -48,18 +50,11 @@ def values_per_channel(x: Tensor, shard: Shard | None) -> int:
     return (x.shape[1] if shard is None else shard.total) * math.prod(x.shape[3:])
 
 
-def scale_and_shift(weight: Tensor, bias: Tensor, by: Normalization) -> tuple[Tensor, Tensor]:
-    """γ/s and β - m γ/s, each (K, C) or (C,): the normalization as one multiply-add."""
-    scale = weight / by.std
-    return scale, bias - by.mean * scale
-
-
 def with_gradient(
     output: Tensor,
     x: Tensor,
     backend: ModuleType,
     *,
-    affine: tuple[Tensor, Tensor, Tensor] | None = None,
     normalization: Normalization | None = None,
     fired: tuple[Tensor, Tensor, float] | None = None,
 ) -> Tensor:
@@ -69,15 +64,16 @@ def with_gradient(
         output: (K, N, C, ...), computed from ``x`` without autograd.
         x: the layer's currents, (K, N, C, ...), or (1, N, C, ...) if all steps have the same.
         backend: the kernels of ``x``'s device.
-        affine: γ and β (C,), and γ/s of `scale_and_shift`; with ``normalization``.
         normalization: None where no norm comes before the neurons.
         fired: membranes before the reset (K, N, C, ...), thresholds (K,) and the slope of the
             surrogate; None for a norm without neurons.
     """
-    weight, bias, scale = affine or (None, None, None)
+    parameters: tuple[Tensor | None, ...] = (None,) * 3
+    if normalization is not None:
+        parameters = (*normalization.affine, normalization.offset)
     u, thresholds, slope = fired or (None, None, 0.0)
-    kept = _Kept(u, thresholds, slope, scale, normalization, backend)
-    return _Layer.apply(x, weight, bias, output, kept)  # type: ignore[no-any-return]
+    kept = _Kept(u, thresholds, slope, normalization, backend)
+    return _Layer.apply(x, *parameters, output, kept)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,6 @@ class _Kept:
     u: Tensor | None
     thresholds: Tensor | None
     slope: float
-    scale: Tensor | None
     by: Normalization | None
     backend: ModuleType
 
@@ -95,12 +90,18 @@ class _Kept:
 class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, output: Tensor, kept: _Kept
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        offset: Tensor | None,
+        output: Tensor,
+        kept: _Kept,
     ) -> Tensor:
         by = kept.by
-        statistics = (by.mean, by.std, by.step_mean, by.step_std) if by else (None,) * 4
         currents = None if by is None else x
-        ctx.save_for_backward(currents, kept.u, kept.thresholds, kept.scale, *statistics)
+        ctx.save_for_backward(currents, kept.u, kept.thresholds, *(by.scales if by else ()))
+        ctx.offset = offset is not None
         ctx.slope, ctx.backend = kept.slope, kept.backend
         ctx.dtype, ctx.still = x.dtype, len(x) < len(output)
         if by is not None:
@@ -109,7 +110,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, u, thresholds, scale, mean, std, step_mean, step_std = ctx.saved_tensors
+        x, u, thresholds, *scales = ctx.saved_tensors
         grad, backend, steps = grads[0], ctx.backend, len(grads[0])
         # All steps at once; one by one where they have the same currents.
         parts = [slice(k, k + 1) for k in range(steps)] if ctx.still else [slice(None)]
@@ -117,33 +118,34 @@ class _Layer(torch.autograd.Function):
             (grad[part], *(None if t is None else t[part] for t in (u, thresholds)), ctx.slope)
             for part in parts
         ]
-        if scale is None:  # neurons without a norm
+        if not scales:  # neurons without a norm
             nothing = (None,) * 6
             each = [backend.grad_input(*given, *nothing) for given in through_spikes]
-            return _added(each).to(ctx.dtype), *[None] * 4
+            return _added(each).to(ctx.dtype), *[None] * 5
+        by = Scales(*scales)
         given = [
-            (*through, x, step_mean[part], step_std[part])
+            (*through, x, by.step_mean[part], by.step_std[part])
             for part, through in zip(parts, through_spikes, strict=True)
         ]
         sums = [backend.grad_sums(*part) for part in given]  # Σ g, Σ g Î
-        grad_sum, grad_dot = (torch.cat(each) for each in zip(*sums, strict=True))  # (K, C)
-        r, d = step_std / std, (step_mean - mean) / std
-        grad_weight = (grad_dot * r + grad_sum * d).sum(0)  # Eq. 11: Σ g (Î r + d)
-        grad_bias = grad_sum.sum(0)  # Eq. 12
-        a = scale.expand(steps, -1).contiguous()
-        if ctx.renormalizes:  # Eq. 10: γ/s (g - mean g - Î mean(g Î))
-            if ctx.shard is not None:
-                grad_sum, grad_dot = ctx.shard.sum(torch.stack([grad_sum, grad_dot]))
-            b, c = a * grad_sum / -ctx.count, a * grad_dot / -ctx.count
-        else:
-            b = c = torch.zeros_like(grad_sum)
+        grad_sum, grad_dot = (_joined(each) for each in zip(*sums, strict=True))  # (K, C)
+        whole = None
+        if ctx.renormalizes and ctx.shard is not None:
+            whole = ctx.shard.sum(torch.stack([grad_sum, grad_dot])).unbind()
+        count = ctx.count if ctx.renormalizes else None
+        a, b, c, *of_parameters = backend.norm_backward(grad_sum, grad_dot, whole, by, count)
         grad_x = _added(
             [
                 backend.grad_input(*each, a[part], b[part], c[part])
                 for part, each in zip(parts, given, strict=True)
             ]
         )
-        return grad_x, grad_weight, grad_bias, None, None
+        grad_weight, grad_bias, grad_offset = of_parameters
+        return grad_x, grad_weight, grad_bias, grad_offset if ctx.offset else None, None, None
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _added(tensors: list[Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from steadyspike import kernels
 from steadyspike.kernels import reference
 from steadyspike.kernels.stabilizer import Stabilizer
-from steadyspike.snn.gradient import scale_and_shift, with_gradient
+from steadyspike.snn.gradient import with_gradient
 from steadyspike.snn.norm import StepNorm
 from steadyspike.snn.sequence import StepModule
 from steadyspike.snn.surrogate import spike
@@ -137,7 +137,11 @@ class LIF(StepModule):
         return self.state.threshold
 
     def forward(
-        self, currents: Tensor, norm: nn.Module | None = None, steps: int | None = None
+        self,
+        currents: Tensor,
+        norm: nn.Module | None = None,
+        steps: int | None = None,
+        offset: Tensor | None = None,
     ) -> Tensor:
         """Currents of the next K steps to their spikes (K, N, ...).
 
@@ -146,12 +150,15 @@ class LIF(StepModule):
             norm: normalizes the currents (K, N, C, ...) first. ``neuron(currents, norm)`` is
                 ``neuron(norm(currents))`` to rounding, in fewer passes over memory.
             steps: K, where it is not the length of ``currents``.
+            offset: (C,) to be added to the currents, such as a convolution's bias; with a ``norm``
+                of this package, which takes it in without a pass over them.
         """
         steps = steps or len(currents)
         if norm is not None and not (self.online and isinstance(norm, StepNorm)):
-            currents, norm = norm(currents.expand(steps, *currents.shape[1:])), None
+            every = currents.expand(steps, *currents.shape[1:])
+            currents, norm = norm(every) if offset is None else norm(every, offset), None
         spikes = (
-            self._forward_online(currents, norm, steps)
+            self._forward_online(currents, norm, steps, offset)
             if self.online
             else self._forward_through_time(currents.expand(steps, *currents.shape[1:]))
         )
@@ -159,24 +166,22 @@ class LIF(StepModule):
             self.fired.logical_or_(spikes.detach().any())
         return self._dropped(spikes)
 
-    def _forward_online(self, currents: Tensor, norm: StepNorm | None, steps: int) -> Tensor:
+    def _forward_online(
+        self, currents: Tensor, norm: StepNorm | None, steps: int, offset: Tensor | None
+    ) -> Tensor:
         """The time loop; no gradient crosses steps, so all of it is attached at the end."""
         if currents.dim() == 2:  # (K, N) are one channel to the kernels
-            spikes = self._forward_online(currents.unsqueeze(-1), norm, steps).squeeze(-1)
+            spikes = self._forward_online(currents.unsqueeze(-1), norm, steps, offset).squeeze(-1)
             self.state.u = None if self.state.u is None else self.state.u.squeeze(-1)
             return spikes
         backend = kernels.backend(currents)
-        normalization = affine = None
+        normalization = None
         scales: Sequence[Tensor | None] = [None] * steps
         shifts: Sequence[Tensor | None] = [None] * steps
         if norm is not None:
-            normalization = norm.normalization(currents, steps)
-            with torch.no_grad():
-                scale, shift = scale_and_shift(norm.weight, norm.bias, normalization)
-            affine = norm.weight, norm.bias, scale
-            scales, shifts = (
-                each.expand(steps, -1).contiguous().unbind() for each in (scale, shift)
-            )
+            normalization = norm.normalization(currents, steps, offset)
+            scales = normalization.scales.scale.unbind()
+            shifts = normalization.scales.shift.unbind()
         first = self._advance(steps)
         with torch.no_grad():
             wide = torch.promote_types(currents.dtype, torch.float32)
@@ -210,7 +215,6 @@ class LIF(StepModule):
             spikes,
             currents,
             backend,
-            affine=affine,
             normalization=normalization,
             fired=(u, thresholds, self.surrogate_slope),
         )

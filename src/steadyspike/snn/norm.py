@@ -6,6 +6,7 @@ differ in the statistics that the forward pass of training uses, in its gradient
 folded into the running statistics at the end of a presentation.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -13,10 +14,9 @@ from torch import Tensor, nn
 
 from steadyspike import kernels
 from steadyspike.kernels import reference
-from steadyspike.kernels.stable_sqrt import stable_sqrt
+from steadyspike.kernels.norm import Noted
 from steadyspike.snn.gradient import (
     Normalization,
-    scale_and_shift,
     values_per_channel,
     with_gradient,
 )
@@ -25,13 +25,6 @@ from steadyspike.snn.shard import Shard
 
 #: Batches after which 1/n is below any momentum in use.
 WARM = 1_000_000
-
-
-def _all_time(means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance over all steps from those of each step, (T, C) to (C,) (Eq. 13-15)."""
-    mean = means.mean(0)
-    # (σ² + μ²) - μ² loses σ² to rounding where μ is large; the same sum about μ does not.
-    return mean, (variances + (means - mean).square()).mean(0)
 
 
 class StepNorm(StepModule):
@@ -50,8 +43,16 @@ class StepNorm(StepModule):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor  # with warm_up_statistics only
+    #: A step is normalized by its own statistics if a channel's standard deviation is over so many
+    #: times the running one, else by the running statistics; None is always by its own.
+    fallback_ratio: float | None = None
+    _noted: Noted | None
     #: Whether the gradient is that of a normalization, or of an affine map.
     renormalizes = True
+    #: Whether the variance between the steps' means is part of the running variance.
+    all_time = True
+    #: Whether the steps' variances in it are unbiased ones.
+    unbiased = False
 
     def __init__(
         self,
@@ -78,20 +79,24 @@ class StepNorm(StepModule):
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
         """Currents (K, N, C, ...) of the next K steps, normalized, the same shape.
 
         `LIF` does this and its own part in one operation: ``neuron(currents, norm)``.
+
+        Args:
+            x: the currents, or what they are without their ``offset``.
+            offset: (C,) to be added to ``x``, such as a convolution's bias. It costs no pass over
+                ``x``; its gradient through a normalization is 0.
         """
-        by = self.normalization(x, len(x))
-        return normalized(x, self.weight, self.bias, by)
+        return normalized(x, self.normalization(x, len(x), offset))
 
     @torch.no_grad()
-    def normalization(self, x: Tensor, steps: int) -> Normalization:
+    def normalization(self, x: Tensor, steps: int, offset: Tensor | None = None) -> Normalization:
         """What normalizes currents ``x`` (K, N, C, ...), or (1, N, C, ...) of all ``steps``.
 
         In training the steps count as presented, and their moments are noted for the running
-        statistics.
+        statistics. ``offset`` is that of `forward`.
 
         Raises:
             ValueError: ``x`` has not C channels.
@@ -100,42 +105,44 @@ class StepNorm(StepModule):
             raise ValueError(
                 f"expected currents (K, N, {self.num_features}, ...), got {tuple(x.shape)}"
             )
-        count = values_per_channel(x, self._shard)
+        backend, count = kernels.backend(x), values_per_channel(x, self._shard)
+        running, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
         if not self.training:  # the running statistics serve any step, announced or not
-            mean, std = self.running_mean, self._running_std()
-            every = (mean.expand(steps, -1), std.expand(steps, -1))
-            return Normalization(mean, std, *every, count, renormalizes=False)
-        self._advance(steps)
-        mean, var = (each.expand(steps, -1) for each in kernels.backend(x).moments(x.detach()))
+            scales = backend.norm_inference(running, affine, offset, eps=self.eps, steps=steps)
+            return Normalization(scales, affine, offset, count, renormalizes=False)
+        first = self._advance(steps)
+        mean, var = backend.moments(x.detach())
         if self._shard is not None:
             mean, var = self._shard.combine(mean, var)
-        self._note(mean, var, count)
-        std = stable_sqrt(var + self.eps)
-        used = self._used(mean, std)
-        return Normalization(*used, mean, std, count, self.renormalizes, self._shard)
-
-    def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        """m and s of K steps, given μ[t] and √(σ²[t] + ε) (K, C); each is (K, C) or (C,)."""
-        raise NotImplementedError
-
-    def _running_std(self) -> Tensor:
-        statistics = torch.promote_types(self.running_var.dtype, torch.float32)
-        return stable_sqrt(self.running_var.to(statistics) + self.eps)
+        if self._noted is None:
+            self._noted, self._count = Noted.empty(mean, self._announced or steps), count
+        scales = backend.norm_forward(
+            mean.expand(steps, -1),
+            var.expand(steps, -1),
+            running,
+            affine,
+            offset,
+            eps=self.eps,
+            limit=self.fallback_ratio,
+            noted=self._noted.part(first, steps),
+        )
+        return Normalization(scales, affine, offset, count, self.renormalizes, self._shard)
 
     def _begin(self) -> None:
-        self._means: list[Tensor] = []  # μ[t], (K, C) a call
-        self._vars: list[Tensor] = []  # σ²[t], (K, C) a call
+        self._noted = None
+        self._count = 0  # of values that each mean is of
 
-    def _note(self, mean: Tensor, var: Tensor, count: int) -> None:
-        self._means.append(mean)
-        self._vars.append(var)
-
+    @torch.no_grad()
     def _fold(self) -> None:
-        with torch.no_grad():
-            mean, var = self._over_time(torch.cat(self._means), torch.cat(self._vars))
-            weight = self._weight_of_newest()
-            self.running_mean.lerp_(mean.to(self.running_mean), weight)
-            self.running_var.lerp_(var.to(self.running_var), weight)
+        assert self._noted is not None
+        kernels.backend(self._noted.means).norm_fold(
+            self._noted,
+            (self.running_mean, self.running_var),
+            weight=self._weight_of_newest(),
+            between=self.all_time,
+            unbias=self._count / max(self._count - 1, 1) if self.unbiased else 1.0,
+            fallbacks=getattr(self, "fallbacks", None),
+        )
 
     def _weight_of_newest(self) -> Any:
         """Of the batch that is about to be folded in: a float, or a scalar of the statistics."""
@@ -143,10 +150,6 @@ class StepNorm(StepModule):
             return self.momentum
         self.num_batches_tracked += 1
         return (1 / self.num_batches_tracked.to(self.running_mean)).clamp(min=self.momentum)
-
-    def _over_time(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-        """What a batch adds to the running statistics, from its (T, C) means and variances."""
-        return means.mean(0), variances.mean(0)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if self.warm_up_statistics and prefix + "running_mean" in state_dict:
@@ -193,24 +196,6 @@ class OSR(StepNorm):
         self.fallback_ratio = fallback_ratio
         self.register_buffer("fallbacks", torch.zeros((), dtype=torch.int64))
 
-    def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        running_std = self._running_std()
-        # Decided on the device, step by step: (K, 1)
-        own = (std > self.fallback_ratio * running_std).any(1, keepdim=True)
-        self._fell_back.append(own.sum())
-        return torch.where(own, mean, self.running_mean), torch.where(own, std, running_std)
-
-    def _begin(self) -> None:
-        super()._begin()
-        self._fell_back: list[Tensor] = []  # how many of the steps of each call
-
-    def _fold(self) -> None:
-        super()._fold()
-        self.fallbacks += torch.stack(self._fell_back).sum()
-
-    def _over_time(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-        return _all_time(means, variances)
-
 
 class PerStepBatchNorm(StepNorm):
     """ "Vanilla BN": each step normalized by its own batch statistics in training.
@@ -218,8 +203,7 @@ class PerStepBatchNorm(StepNorm):
     The running statistics are updated once per presentation from ``1/T Σ μ[t]``, ``1/T Σ σ²[t]``.
     """
 
-    def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        return mean, std
+    all_time = False
 
 
 class LinearNorm(StepNorm):
@@ -228,7 +212,9 @@ class LinearNorm(StepNorm):
     The running statistics move with weight 0.01; the variance is fed with unbiased step variances.
     """
 
+    fallback_ratio = math.inf
     renormalizes = False
+    unbiased = True
 
     def __init__(
         self,
@@ -239,16 +225,6 @@ class LinearNorm(StepNorm):
         warm_up_statistics: bool = False,
     ) -> None:
         super().__init__(num_features, eps, momentum, warm_up_statistics=warm_up_statistics)
-
-    def _note(self, mean: Tensor, var: Tensor, count: int) -> None:
-        super()._note(mean, var * (count / max(count - 1, 1)), count)
-
-    def _over_time(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-        return _all_time(means, variances)
-
-    def _used(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        # A copy: folding in changes the running mean in place, possibly before the backward pass.
-        return self.running_mean.clone(), self._running_std()
 
 
 class BatchNorm(Sharded, nn.BatchNorm2d):
@@ -264,7 +240,6 @@ class BatchNorm(Sharded, nn.BatchNorm2d):
         count = values_per_channel(x, shard)
         with torch.no_grad():
             mean, var = shard.combine(*kernels.backend(x).moments(x.detach()))
-            std = stable_sqrt(var + self.eps)
             # Typed Any: torch allows None here (track_running_stats=False), which is not used.
             old_mean: Any = self.running_mean
             old_var: Any = self.running_var
@@ -273,14 +248,16 @@ class BatchNorm(Sharded, nn.BatchNorm2d):
                 old_mean.lerp_(step_mean.to(old_mean), self.momentum)
                 old_var.lerp_(step_var.to(old_var), self.momentum)
             steps += len(mean)
-        by = Normalization(mean, std, mean, std, count, renormalizes=True, shard=shard)
-        return normalized(x, self.weight, self.bias, by)
+            affine = self.weight, self.bias
+            scales = kernels.backend(x).norm_forward(
+                mean, var, (old_mean, old_var), affine, None, eps=self.eps, limit=None, noted=None
+            )
+        return normalized(x, Normalization(scales, affine, None, count, True, shard))
 
 
-def normalized(x: Tensor, weight: Tensor, bias: Tensor, by: Normalization) -> Tensor:
+def normalized(x: Tensor, by: Normalization) -> Tensor:
     """γ (I - m) / s + β of currents (K, N, C, ...), at least in float32, without neurons."""
     with torch.no_grad():
-        scale, shift = scale_and_shift(weight, bias, by)
-        y = reference.affine(x, scale, shift).to(torch.promote_types(x.dtype, weight.dtype))
-    affine = (weight, bias, scale)
-    return with_gradient(y, x, kernels.backend(x), affine=affine, normalization=by)
+        y = reference.affine(x, by.scales.scale, by.scales.shift)
+        y = y.to(torch.promote_types(x.dtype, by.affine[0].dtype))
+    return with_gradient(y, x, kernels.backend(x), normalization=by)

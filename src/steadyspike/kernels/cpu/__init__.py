@@ -9,5 +9,18 @@ from steadyspike.kernels.cpu.operations import (
     pack,
     unpack,
 )
+from steadyspike.kernels.norm import norm_backward, norm_fold, norm_forward, norm_inference
 
-__all__ = ["charge", "fire", "grad_input", "grad_sums", "moments", "pack", "unpack"]
+__all__ = [
+    "charge",
+    "fire",
+    "grad_input",
+    "grad_sums",
+    "moments",
+    "norm_backward",
+    "norm_fold",
+    "norm_forward",
+    "norm_inference",
+    "pack",
+    "unpack",
+]

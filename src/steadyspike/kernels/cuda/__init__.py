@@ -10,5 +10,18 @@ from steadyspike.kernels.cuda.backward import grad_input, grad_sums
 from steadyspike.kernels.cuda.bytes import pack, unpack
 from steadyspike.kernels.cuda.forward import charge, fire
 from steadyspike.kernels.cuda.moments import moments
+from steadyspike.kernels.cuda.norm import norm_backward, norm_fold, norm_forward, norm_inference
 
-__all__ = ["charge", "fire", "grad_input", "grad_sums", "moments", "pack", "unpack"]
+__all__ = [
+    "charge",
+    "fire",
+    "grad_input",
+    "grad_sums",
+    "moments",
+    "norm_backward",
+    "norm_fold",
+    "norm_forward",
+    "norm_inference",
+    "pack",
+    "unpack",
+]
