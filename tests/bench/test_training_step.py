@@ -1,13 +1,16 @@
 """The measured step is the step of `steadyspike train`."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steadyspike import kernels
 from steadyspike.bench.records import Setting
 from steadyspike.bench.training_step import (
     TrainingStep,
+    as_graph,
     batch_in_memory,
     experiment_of,
     online,
@@ -58,6 +61,47 @@ def test_our_step_gives_the_bits_of_the_trainers_step(
     for name, tensor in measured.model.state_dict().items():
         assert torch.equal(tensor, trained[name]), name
         assert "weight" not in name or not torch.equal(tensor, before[name]), name
+
+
+class Once:
+    """Records by running; the replay finds its results where they are."""
+
+    def __init__(self) -> None:
+        self.warmed = self.replayed = 0
+
+    def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
+        self.warmed += 1
+        return work()
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        def replay() -> None:
+            self.replayed += 1
+
+        return replay, work()
+
+
+def test_any_step_as_a_graph_is_the_same_step() -> None:
+    def step() -> TrainingStep:
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        inputs = torch.randn(4, 3)
+
+        def losses() -> Iterator[Tensor]:
+            for factor in (1.0, 0.5):
+                yield factor * model(inputs).square().sum()
+
+        return TrainingStep(model, optimizer_for(model), losses)
+
+    eager, recorder = step(), Once()
+    graph = as_graph(step(), recorder)
+    assert (recorder.warmed, recorder.replayed) == (3, 0)
+    assert torch.equal(graph.model.weight, eager.model.weight)
+    eager.run()
+    graph.run()
+    assert recorder.replayed == 1
+    assert torch.equal(graph.model.weight, eager.model.weight)
+    assert torch.equal(graph.model.bias, eager.model.bias)
+    assert graph.eager is not None
 
 
 def test_kept_bytes_are_those_of_evaluate() -> None:

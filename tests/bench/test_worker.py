@@ -71,6 +71,9 @@ def test_a_workers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ == before
     with _environment(PLAIN, TINY):
         assert os.environ[kernels.SWITCH] == "off"
+    with _environment(Framework("f", "F", "x:f", environment=("A_KERNEL=torch",)), TINY):
+        assert os.environ["A_KERNEL"] == "torch"
+    assert os.environ == before
 
 
 def test_peak_memory_is_of_what_was_taken_since() -> None:

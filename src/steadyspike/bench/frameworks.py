@@ -17,6 +17,7 @@ class Framework:
         through_time: whether one call sees all T steps, as in BPTT.
         convolutions: whether the step's convolutions are also timed alone.
         cuda_only: whether it is left out on a CPU.
+        environment: variables, each ``NAME=value``, that its process starts with.
         note: how its network and training differ from ours.
         style: its colour, marker and dashes in figures (plotting.py).
     """
@@ -28,6 +29,7 @@ class Framework:
     through_time: bool = False
     convolutions: bool = False
     cuda_only: bool = False
+    environment: tuple[str, ...] = ()
     note: str = ""
     style: tuple[str, str, tuple[float, ...]] = ("slate", "o", ())
 
@@ -66,6 +68,27 @@ SPIKINGJELLY = Framework(
 )
 PEERS = (
     SPIKINGJELLY,
+    Framework(
+        "spikingjelly-bptt-graph",
+        "SpikingJelly (BPTT, CUDA graph)",
+        "steadyspike.bench.peers:spikingjelly_graph",
+        package="spikingjelly",
+        through_time=True,
+        cuda_only=True,
+        note="the same replayed as a CUDA graph, as the library's own trainer can do it",
+        style=("blue", "s", ()),
+    ),
+    Framework(
+        "spikingjelly-bptt-torch",
+        "SpikingJelly (BPTT, torch kernels)",
+        "steadyspike.bench.peers:spikingjelly_bptt",
+        package="spikingjelly",
+        through_time=True,
+        cuda_only=True,
+        environment=("SJ_LIF_CUDA_IMPLEMENTATION=torch",),
+        note="LIFNode in plain torch in place of the library's Triton or CUDA kernels",
+        style=("wash", "o", (4, 2)),
+    ),
     Framework(
         "spikingjelly-bptt-compiled",
         "SpikingJelly (BPTT, compiled)",

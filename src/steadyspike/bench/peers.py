@@ -13,6 +13,7 @@ from steadyspike.bench.training_step import (
     CLASSES,
     TrainingStep,
     Variants,
+    as_graph,
     autocast,
     batch_in_memory,
     loss_of,
@@ -25,21 +26,36 @@ LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_
 
 
 def spikingjelly_bptt(setting: Setting) -> Variants:
-    """All T steps in one call.
-
-    On a GPU in bfloat16 the library's fused kernels need its own precision interface
-    (`PrecisionConfig`), since plain autocast falls back to torch; both are tried.
-    """
-    states: tuple[str | None, ...] = (None,)
-    if setting.device == "cuda" and setting.precision == "bfloat16":
-        states = (None, "fp32", "bf16")
+    """All T steps in one call."""
     return {
         layout + (f", neurons in {state}" if state else ""): partial(
             _spikingjelly_bptt, setting, layout, state
         )
         for layout in LAYOUTS
-        for state in states
+        for state in _neuron_types(setting)
     }
+
+
+def spikingjelly_graph(setting: Setting) -> Variants:
+    """BPTT replayed as a CUDA graph, as the library's own trainer can do it."""
+    layout = "channels last"
+    return {
+        f"CUDA graph, {layout}" + (f", neurons in {state}" if state else ""): partial(
+            _spikingjelly_graph, setting, layout, state
+        )
+        for state in _neuron_types(setting)
+    }
+
+
+def _neuron_types(setting: Setting) -> tuple[str | None, ...]:
+    """The types of membranes to try.
+
+    On a GPU in bfloat16 the library's fused kernels need its own precision interface
+    (`PrecisionConfig`), since plain autocast falls back to torch; both are tried.
+    """
+    if setting.device == "cuda" and setting.precision == "bfloat16":
+        return (None, "fp32", "bf16")
+    return (None,)
 
 
 def spikingjelly_compiled(setting: Setting) -> Variants:
@@ -86,6 +102,10 @@ def _spikingjelly_bptt(
         yield loss
 
     return TrainingStep(network, optimizer_for(network), losses, LAYOUTS[layout])
+
+
+def _spikingjelly_graph(setting: Setting, layout: str, state: str | None) -> TrainingStep:
+    return as_graph(_spikingjelly_bptt(setting, layout, state))
 
 
 def _spikingjelly_online(setting: Setting, layout: str, node: str) -> TrainingStep:

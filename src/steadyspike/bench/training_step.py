@@ -19,7 +19,7 @@ from steadyspike.evaluate.memory import KeptBytes
 from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.sequence import sequence
 from steadyspike.train.config import Experiment
-from steadyspike.train.graph import WARM_UP, CudaRecorder, Replayed
+from steadyspike.train.graph import WARM_UP, CudaRecorder, Recorder, Replayed
 from steadyspike.train.trainer import Trainer
 
 CLASSES = 10
@@ -150,6 +150,33 @@ def _recorded(setting: Setting) -> TrainingStep:
         yield from ()
 
     return TrainingStep(eager.model, eager.optimizer, losses, eager=eager)
+
+
+def as_graph(eager: TrainingStep, recorder: Recorder | None = None) -> TrainingStep:
+    """Any step with its forward and backward passes as a CUDA graph; its batch must not change.
+
+    ``recorder`` is `CudaRecorder` unless given.
+    """
+    recorder = recorder or CudaRecorder()
+
+    def passes() -> Tensor:
+        eager.optimizer.zero_grad(set_to_none=True)
+        for loss in eager.losses():
+            loss.backward()
+        return torch.zeros(())
+
+    for _ in range(WARM_UP):
+        recorder.warm_up(passes)
+    replay, _ = recorder.record(passes)
+    gradients = {parameter: parameter.grad for parameter in eager.model.parameters()}
+
+    def losses() -> Iterator[Tensor]:
+        replay()
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+        yield from ()
+
+    return TrainingStep(eager.model, eager.optimizer, losses, eager.layout, eager)
 
 
 def experiment_of(setting: Setting, *, dataset: str = "embedded", **training: Any) -> Experiment:

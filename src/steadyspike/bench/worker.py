@@ -101,6 +101,7 @@ def _environment(framework: Framework, setting: Setting) -> Iterator[None]:
         "MALLOC_MMAP_THRESHOLD_": str(64 << 10),
         "MALLOC_TRIM_THRESHOLD_": str(64 << 10),
     }
+    os.environ |= dict(variable.split("=", 1) for variable in framework.environment)
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # idle threads soon leave their core, see pins
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
