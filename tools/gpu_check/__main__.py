@@ -172,7 +172,8 @@ def _run(args: argparse.Namespace, record: Record, path: Path) -> int:
 
             def show(row: Row, name: str = name) -> None:
                 if row.ended:
-                    print(text_line(name, row), file=sys.stderr, flush=True)
+                    at = f"{time.monotonic() - began:4.0f} s "
+                    print(at + text_line(name, row), file=sys.stderr, flush=True)
                 record.save(path, TITLES)
 
             run_part(name, options, part, args.logs / f"{name}.log", show)

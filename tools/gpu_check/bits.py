@@ -1,9 +1,11 @@
 """The same weights twice, and by a CUDA graph; a loss as on the CPU; where the host waits."""
 
+import multiprocessing
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +45,40 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 TOLERANCE = 0.02  # of the first epoch's loss, CPU to GPU: rounding moves spikes
 
 
+WORKERS = 5  # processes: compiling takes most of the time, on one core each
+ON_A_CPU = "first epoch's loss, CPU and GPU"
+WAITS = {
+    "waits of the host in a batch, eager": False,
+    "waits of the host in a batch, as a graph": True,
+}
+
+
 def measure(options: Options) -> Iterator[Row]:
+    names = [*WAITS, ON_A_CPU, *CASES]
+    if options.rehearse:
+        names = ["float32 K 4", "bfloat16, NF-ResNet-34"]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1 if options.rehearse else WORKERS, context) as pool:
+        started = [pool.submit(_measured, name, options) for name in names]
+        for done in as_completed(started):
+            yield done.result()
+
+
+def _measured(name: str, options: Options) -> Row:
+    """One of the rows; in a process of its own on a GPU."""
     make_deterministic()
     dataset = noise(48, 16, 12) if options.rehearse else noise(330, 70, 16)
-    cases = CASES
-    if options.rehearse:
-        cases = {name: CASES[name] for name in ("float32 K 4", "bfloat16, NF-ResNet-34")}
-    for name, (model, training) in cases.items():
-        try:
-            yield _same(options, dataset, name, model, training)
-        except Exception as error:
-            traceback.print_exc()
-            yield Row(name, first_line(error), holds=False)
+    try:
+        if name == ON_A_CPU:
+            return _as_on_a_cpu(options, dataset)
+        if name in WAITS:
+            return _waits(options, dataset, name)
+        return _same(options, dataset, name, *CASES[name])
+    except Exception as error:
+        traceback.print_exc()
+        return Row(name, first_line(error), holds=False)
+    finally:
         release()
-    if not options.rehearse:
-        yield _as_on_a_cpu(options, dataset)
-        for graph in (False, True):
-            yield _waits(options, dataset, graph)
 
 
 def _small(
@@ -114,16 +133,16 @@ def _as_on_a_cpu(options: Options, dataset: Dataset) -> Row:
         losses[device] = _trained(one, dataset).rows[0].train_loss
     apart = abs(losses["cuda"] / losses["cpu"] - 1)
     return Row(
-        "first epoch's loss, CPU and GPU",
+        ON_A_CPU,
         f"{losses['cpu']:.5f} and {losses['cuda']:.5f}, {100 * apart:.2f} % apart",
         holds=apart < TOLERANCE,
         data=losses,
     )
 
 
-def _waits(options: Options, dataset: Dataset, graph: bool) -> Row:
+def _waits(options: Options, dataset: Dataset, name: str) -> Row:
     """How often the host waits for the GPU in a batch, and in which lines."""
-    training = {"precision": "bfloat16", "cuda_graph": graph}
+    training = {"precision": "bfloat16", "cuda_graph": WAITS[name]}
     trainer = Trainer(_small(options, {}, training), dataset)
     places: Counter[str] = Counter()
 
@@ -146,7 +165,6 @@ def _waits(options: Options, dataset: Dataset, graph: bool) -> Row:
             torch.cuda.set_sync_debug_mode("default")
             warnings.showwarning = shown
     lines = ", ".join(f"{place} {count}" for place, count in places.items())
-    name = f"waits of the host in a batch, {'as a graph' if graph else 'eager'}"
     return Row(name, f"{places.total()} {lines}".strip(), data=dict(places))
 
 

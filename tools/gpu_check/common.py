@@ -75,7 +75,7 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def seconds_of(run: Callable[[], Any], options: Options, budget: float = 0.3) -> float:
+def seconds_of(run: Callable[[], Any], options: Options, budget: float = 0.15) -> float:
     """Seconds of one run: the median of three means over about ``budget`` seconds each."""
     run()
     if options.rehearse:

@@ -91,13 +91,15 @@ def read_record(path: Path) -> Record:
 
 
 def commit() -> str:
-    """The commit of the source, with "-dirty" if files differ; where git knows none, that of
-    STEADYSPIKE_COMMIT or `unknown`."""
+    """The commit of the source: STEADYSPIKE_COMMIT, else what git says, with "-dirty" if files
+    differ, else `unknown`."""
+    if named := os.environ.get(COMMIT_VARIABLE):
+        return named
     command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get(COMMIT_VARIABLE) or "unknown"
+        return "unknown"
     return done.stdout.strip()
 
 
@@ -109,7 +111,7 @@ def page(record: Record, titles: dict[str, str]) -> str:
         if part.state != "done":
             lines.append(f"**{part.state}**")
         if part.rows:
-            marks = {None: "", True: "holds", False: "**fails**"}
+            marks = {None: "", True: "holds", False: "fails"}
             rows = [[r.name, r.result, "; ".join(filter(None, (marks[r.holds], r.target)))]
                     for r in part.rows]  # fmt: skip
             lines.append(_table([["", "Result", "Target"], *rows]))

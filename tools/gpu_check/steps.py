@@ -29,28 +29,26 @@ TOP = 25  # kernels in the profile's table
 
 def measure(options: Options) -> Iterator[Row]:
     make_deterministic()
-    yield from _first_of_all(options)
-    for precision in ("bfloat16",) if options.rehearse else ("bfloat16", "tf32", "float32"):
-        for chunk in (4, 1):
-            s = setting(options, precision=precision, chunk=chunk)
+    yield from _of_precision(options, "bfloat16")
+    yield from _memory(options)
+    if not options.rehearse:
+        yield from _of_precision(options, "tf32")
+        yield from _of_precision(options, "float32")
+
+
+def _of_precision(options: Options, precision: str) -> Iterator[Row]:
+    for chunk in (4, 1):
+        s = setting(options, precision=precision, chunk=chunk)
+        measures: list[Callable[[Setting, Options], Row]] = [_step]
+        if (precision, chunk) == ("bfloat16", 4):
+            measures.append(_profile)
+        for measure in measures:
             try:
-                yield _step(s, options)
+                yield measure(s, options)
             except Exception as error:
                 traceback.print_exc()
                 yield Row(f"{precision} K {chunk}", first_line(error), holds=False)
             release()
-    yield from _memory(options)
-
-
-def _first_of_all(options: Options) -> Iterator[Row]:
-    """The profile of the fastest step: the row that says most if time runs out."""
-    s = setting(options, precision="bfloat16", chunk=4)
-    try:
-        yield _profile(s)
-    except Exception as error:
-        traceback.print_exc()
-        yield Row("profile", first_line(error), holds=False)
-    release()
 
 
 def _step(s: Setting, options: Options) -> Row:
@@ -95,10 +93,11 @@ def _recorded(run: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def _profile(s: Setting, steps: int = 3) -> Row:
+def _profile(s: Setting, options: Options) -> Row:
     """The kernels of a step, as it runs fastest, by time."""
     from torch.profiler import ProfilerActivity, profile
 
+    steps = 1 if options.rehearse else 3
     step = list(online(s).values())[-1]()
     for _ in range(3):
         step.run()
@@ -133,7 +132,7 @@ def _profile(s: Setting, steps: int = 3) -> Row:
 
 def _memory(options: Options) -> Iterator[Row]:
     """Peak memory of the training loop in bfloat16, by T: online with K 1, and BPTT."""
-    dataset = noise(24, 8, 12) if options.rehearse else noise(384, 128, 32)
+    dataset = noise(24, 8, 12) if options.rehearse else noise(256, 128, 32)
     curves: dict[str, dict[int, float]] = {}
     for name, online_training in (("vggsnn-osr_ots", True), ("vggsnn-bptt", False)):
         label = "online, K 1" if online_training else "BPTT"
