@@ -62,7 +62,7 @@ def _step(s: Setting, options: Options) -> Row:
         data[f"{kind}_peak_gigabytes"] = peak_gigabytes()
         del step
     release()
-    convolve = convolutions_alone(s, torch.channels_last, still=True)
+    convolve = convolutions_alone(s, torch.channels_last, ours=True)
     data["convolutions_seconds"] = seconds_of(convolve, options)
     if s.device == "cuda":  # without the time to launch them, which a graph hides
         by_graph = seconds_of(_recorded(convolve), options)
