@@ -17,8 +17,6 @@ from steadyspike.train.graph import WARM_UP, Replayed
 from steadyspike.train.trainer import Trainer
 from tiny import finish, tiny_dataset, tiny_experiment
 
-CPU = torch.device("cpu")
-
 
 class Again:
     """Reads what lies in the recording's inputs, writes where its results lay, as a graph does."""
@@ -33,14 +31,15 @@ class Again:
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         self.recorded += 1
-        assert not self.trainer.silence.watching
-        model = self.trainer.model
+        model, fired = self.trainer.model, self.trainer.silence.fired
         parameters = list(model.parameters()) if model.training else []
         before, random = deepcopy(model.state_dict()), torch.get_rng_state()
+        had_fired = fired.clone()
         result = work().clone()
         gradients = [parameter.grad for parameter in parameters]
         for name, tensor in model.state_dict().items():
             tensor.copy_(before[name])  # a recording does nothing
+        fired.copy_(had_fired)
         torch.set_rng_state(random)
         result.fill_(torch.nan)
         for gradient in gradients:
@@ -92,21 +91,21 @@ GESTURE = {
 
 
 @pytest.mark.parametrize(
-    ("batch", "options"),
+    ("batch", "sizes", "options"),
     [
-        (8, {"training.chunk": 1, "model.warm_up_statistics": True}),
-        (7, {"training.chunk": 4, "dataset.augmentation": "crop_cutout_flip"}),
-        (2, GESTURE),
-        (8, {"model.inference_threshold": "fixed"}),
+        (8, [8], {"training.chunk": 1, "model.warm_up_statistics": True}),
+        (7, [5, 7], {"training.chunk": 4, "dataset.augmentation": "crop_cutout_flip"}),
+        (2, [2], GESTURE),
+        (8, [8], {"model.inference_threshold": "fixed"}),
     ],
     ids=["still", "resumed", "events", "fixed"],
 )
-def test_the_same_bits_replayed(batch: int, options: dict[str, Any]) -> None:
-    """40 images in batches of 8, then in batches of 7, of which the last is too small to record.
+def test_the_same_bits_replayed(batch: int, sizes: list[int], options: dict[str, Any]) -> None:
+    """40 images in batches of 8, or of 7 with a smaller one at the end.
 
-    The second run starts at an epoch's last batch, as a resumed one may.
+    The run with batches of 7 starts at an epoch's last batch, as a resumed one may.
     """
-    options = options | {"training.batch": batch, "training.epochs": 4}
+    options = options | {"training.batch": batch, "training.epochs": 5}
     experiment = tiny_experiment(**options)
     dataset = clips() if batch == 2 else tiny_dataset()
     plain, trainer, started = (Trainer(experiment, dataset) for _ in range(3))
@@ -120,8 +119,16 @@ def test_the_same_bits_replayed(batch: int, options: dict[str, Any]) -> None:
             pass
         trainer.load_state(started.state())
     finish(trainer)
-    assert (recorder.warmed, recorder.recorded) == (2 * WARM_UP, 2)  # training and evaluation
-    assert recorder.replayed >= 8
+    assert trainer.replayed is not None
+    assert isinstance(trainer.present, Replayed)
+    found = [
+        sorted(len(inputs[0]) for inputs in each.recorded)
+        for each in (trainer.replayed[False], trainer.replayed[True], trainer.present)
+    ]
+    assert found == [sizes, [batch], [1, 2] if batch == 2 else [3, 10]]
+    assert recorder.recorded == sum(map(len, found))
+    assert recorder.warmed >= WARM_UP * recorder.recorded
+    assert trainer.rows[-1].silent_layers == ()
     assert trainer.rows == plain.rows
     assert state_digest(trainer.model.state_dict()) == state_digest(plain.model.state_dict())
 
@@ -135,9 +142,10 @@ def test_a_loaded_state_is_not_that_of_an_older_recording() -> None:
     start = deepcopy(trainer.state())
     recorder = recorded(trainer)
     finish(trainer)
+    recorded_before = recorder.recorded
     trainer.load_state(start)
     assert finish(trainer).rows == finish(plain).rows
-    assert recorder.recorded == 4
+    assert recorder.recorded == 2 * recorded_before
 
 
 def test_one_processor_and_several_processes_record_nothing() -> None:
@@ -146,8 +154,7 @@ def test_one_processor_and_several_processes_record_nothing() -> None:
     assert trainer.replayed is None
 
 
-def test_inputs_are_copied_to_the_recordings_memory() -> None:
-    """Whole batches are replayed with new inputs, smaller ones never."""
+def test_each_shape_is_recorded_with_inputs_of_its_own() -> None:
     calls = []
 
     class Once:
@@ -155,7 +162,8 @@ def test_inputs_are_copied_to_the_recordings_memory() -> None:
             return work()
 
         def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-            result = torch.zeros(2)
+            result = work()
+            calls.append("record")
 
             def replay() -> None:
                 calls.append("replay")
@@ -166,9 +174,10 @@ def test_inputs_are_copied_to_the_recordings_memory() -> None:
     def sums(samples: Tensor, labels: Tensor) -> Tensor:
         return torch.stack([samples.sum(), labels.sum()])
 
-    replayed = Replayed(sums, Once(), 2, CPU)
-    for number in range(WARM_UP + 3):
+    replayed = Replayed(sums, Once(), torch.device("cpu"))
+    for number in range(WARM_UP + 2):
         samples, labels = torch.arange(6.0).view(2, 3) * (number + 1), torch.full((2,), number)
         assert replayed(samples, labels).tolist() == [samples.sum(), labels.sum()]
         assert replayed(samples[:1], labels[:1]).tolist() == [samples[0].sum(), number]
-    assert len(calls) == 3
+    assert calls == ["record", "replay"] * 2 + ["replay"] * 2
+    assert [inputs[0].shape for inputs in replayed.recorded] == [(2, 3), (1, 3)]

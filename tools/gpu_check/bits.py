@@ -112,7 +112,7 @@ def _same(
     if not options.rehearse:
         graph = _small(options, model, {**training, "cuda_graph": True})
         runs["as a graph"] = run = _trained(graph, dataset)
-        recorded = run.replayed is not None and run.replayed.replay is not None
+        recorded = run.replayed is not None and bool(run.replayed[False].recorded)
     sums = {key: weights_sha256(run.model.state_dict()) for key, run in runs.items()}
     losses = [round(row.train_loss, 4) for row in runs["first"].rows]
     differing = [key for key in sums if sums[key] != sums["first"]]

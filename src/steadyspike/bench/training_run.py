@@ -1,7 +1,7 @@
 """Training on a real data set: the time spent waiting for data, and a run of a given length."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,13 +12,16 @@ from steadyspike.bench.training_step import experiment_of
 from steadyspike.console import notify
 from steadyspike.data import Dataset
 from steadyspike.data.collate import frame_shape
+from steadyspike.snn.shard import Shard
 from steadyspike.train.config import Experiment
-from steadyspike.train.graph import CudaRecorder
+from steadyspike.train.graph import WARM_UP as GRAPH_WARM_UP
+from steadyspike.train.graph import Replayed
 from steadyspike.train.trainer import DIGEST_BATCHES, Trainer
 
 SECONDS, BATCHES = 6.0, 200  # waiting is measured for so long, over at most so many batches
 SKIPPED = max(DIGEST_BATCHES)  # batches after which the weights are hashed
 WARM_UP = 20  # batches before anything is timed
+CLIPS = 10  # that are made to see how long one takes
 MARGIN = 0.95  # the part of the given time that is planned for
 
 
@@ -27,8 +30,9 @@ def waiting_for(
 ) -> dict[str, Any]:
     """How long the training loop waits between an optimizer step and the next forward pass.
 
-    On a GPU both moments are those of its own queue: reading during computation costs nothing.
-    There the first `WARM_UP` batches are not counted: they compile kernels and record the graph.
+    That is the time in which a batch is read, copied and augmented. On a GPU both moments are
+    those of its own queue: reading during computation costs nothing. There the first `WARM_UP`
+    batches are not counted: they compile kernels and record graphs.
 
     Args:
         dataset: to train on.
@@ -44,49 +48,60 @@ def waiting_for(
     most_images = len(dataset.train) // (SKIPPED + warm_up + 3)
     batch = max(1, min(experiment.training.batch, most_images))
     training = experiment.training.model_copy(update={"batch": batch})
-    trainer = Trainer(experiment.model_copy(update={"training": training}), dataset)
-    trainer.batch = SKIPPED
     now, seconds_between = _clock(experiment.device)
-    began: list[Any] = []  # first forward passes
-    ended: list[Any] = []  # optimizer steps
-
-    def forward(*_: Any) -> None:
-        if len(began) == len(ended):
-            began.append(now())
-
-    trainer.model.register_forward_pre_hook(forward)
-    if trainer.replayed is not None:
-        trainer.replayed.recorder = _Marking(forward)
-    trainer.optimizer.register_step_post_hook(lambda *_: ended.append(now()))
+    trainer = _Timed(experiment.model_copy(update={"training": training}), dataset, now)
+    trainer.batch = SKIPPED
     start = time.perf_counter()
     for number, _ in enumerate(trainer.run_epoch(), start=1):
         if number == warm_up:
-            began.clear()
-            ended.clear()
+            trainer.began.clear()
+            trainer.ended.clear()
             start = time.perf_counter()
         over = time.perf_counter() - start > seconds
-        if number > warm_up and (len(ended) > most or (len(ended) > 2 and over)):
+        done = len(trainer.ended) - 1
+        if number > warm_up and (done >= most or (done > 1 and over)):
             break
-    total = seconds_between(ended[0], ended[-1])
+    began, ended = trainer.began, trainer.ended
+    batches, total = len(ended) - 1, seconds_between(ended[0], ended[-1])
     idle = sum(map(seconds_between, ended[:-1], began[1:]))
-    batches = len(ended) - 1
-    return {"batch": batch, "batches": batches, "seconds": total / batches, "share": idle / total}
+    preparing = batches * _seconds_of_clip(trainer)
+    return {
+        "batch": batch,
+        "batches": batches,
+        "seconds": total / batches,
+        "share": (idle + preparing) / total,
+    }
 
 
-class _Marking(CudaRecorder):
-    """Calls ``mark`` before each replay of the graph, which calls no hooks."""
+class _Timed(Trainer):
+    """Marks when each batch has come, and when its step has ended."""
 
-    def __init__(self, mark: Callable[[], None]) -> None:
-        self.mark = mark
+    def __init__(self, experiment: Experiment, dataset: Dataset, now: Callable[[], Any]) -> None:
+        super().__init__(experiment, dataset)
+        self.now = now
+        self.began: list[Any] = []
+        self.ended: list[Any] = []
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        replay, result = super().record(work)
+    def _train_batch(self, inputs: Sequence[Tensor], shard: Shard | None) -> None:
+        self.began.append(self.now())
+        super()._train_batch(inputs, shard)
+        self.ended.append(self.now())
+        self.inputs = inputs
 
-        def marked() -> None:
-            self.mark()
-            replay()
 
-        return marked, result
+def _seconds_of_clip(trainer: _Timed) -> float:
+    """Of the augmentation and normalization of one batch, which are part of its step."""
+    samples, _, *drawn = trainer.inputs
+    make: Callable[..., Tensor] = trainer.passes.clip
+    if trainer.recorder is not None:
+        make = Replayed(make, trainer.recorder, drawn[0].device)
+        for _ in range(GRAPH_WARM_UP + 1):
+            make(samples, *drawn)
+    _, seconds_between = _clock(trainer.experiment.device)
+    first = trainer.now()
+    for _ in range(CLIPS):
+        make(samples, *drawn)
+    return seconds_between(first, trainer.now()) / CLIPS
 
 
 def _clock(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
@@ -94,9 +109,7 @@ def _clock(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]
     if device != "cuda":
         return time.perf_counter, lambda first, second: second - first
 
-    def mark() -> torch.cuda.Event | None:
-        if torch.cuda.is_current_stream_capturing():
-            return None  # the recording of a graph, among the batches that are not counted
+    def mark() -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event

@@ -141,7 +141,7 @@ def _recorded(setting: Setting) -> TrainingStep:
         return torch.zeros(2)
 
     device, parameters = batch[0].device, eager.model.parameters()
-    replayed = Replayed(present, CudaRecorder(), setting.batch, device, parameters)
+    replayed = Replayed(present, CudaRecorder(), device, parameters)
     for _ in range(WARM_UP + 1):
         replayed(*batch)
 

@@ -5,6 +5,7 @@ graph launches all of them at once: the same kernels in the same order, so the s
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -25,7 +26,13 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records on a CUDA device."""
+    """Records on a CUDA device.
+
+    All its recordings share one pool of memory: a result is overwritten by the next replay of any.
+    """
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
         side = torch.cuda.Stream()  # a recording is made on a side stream too
@@ -39,24 +46,35 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         # The default mode, "global", fails if another thread calls CUDA during the recording, as
         # the one that pins the next batch's memory does.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, self.pool, capture_error_mode="thread_local"):
             result = work()
         return graph.replay, result
 
 
-class Replayed:
-    """Replays recorded work for a whole batch; runs a smaller one, an epoch's last, eagerly.
+@dataclass
+class _Recording:
+    """Of the work for inputs of one shape."""
 
-    A recording freezes whatever the processor decides: ``work`` must depend on nothing but its
-    inputs and tensors that are changed in place, and not communicate with other processes. Random
-    numbers of torch's default generator are drawn anew in every replay.
+    warmed: int = 0
+    inputs: list[Tensor] = field(default_factory=list)  # every replay reads them from here
+    gradients: list[Tensor | None] = field(default_factory=list)
+    replay: Callable[[], None] | None = None
+    result: Tensor | None = None
+
+
+class Replayed:
+    """Does recorded work again, recorded once for each shape of its inputs.
+
+    There are two shapes: that of a whole batch, and that of an epoch's last. A recording freezes
+    whatever the processor decides: ``work`` must depend on nothing but its inputs and tensors that
+    are changed in place, and not communicate with other processes. Random numbers of torch's
+    default generator are drawn anew in every replay.
 
     Args:
-        work: from tensors, the first one with N rows, to a tensor on ``device``. It moves its
-            inputs there if they are elsewhere.
+        work: from tensors to a tensor on ``device``; it moves its inputs there if they are
+            elsewhere.
         recorder: for ``device``.
-        batch: N of a whole batch.
-        device: where the recording reads its inputs.
+        device: where a recording reads its inputs.
         parameters: which have gradients after a call; ``work`` must start from gradients of None.
     """
 
@@ -64,32 +82,36 @@ class Replayed:
         self,
         work: Callable[..., Tensor],
         recorder: Recorder,
-        batch: int,
         device: torch.device,
         parameters: Iterable[nn.Parameter] = (),
     ) -> None:
-        self.work, self.recorder = work, recorder
-        self.batch, self.device = batch, device
+        self.work, self.recorder, self.device = work, recorder, device
         self.parameters = list(parameters)
-        self.warm = 0
-        self.replay: Callable[[], None] | None = None
+        self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
+
+    @property
+    def recorded(self) -> list[list[Tensor]]:
+        """The inputs in the memory of each recording."""
+        return [each.inputs for each in self._recordings.values() if each.replay is not None]
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """The result of ``work``; the next call may overwrite it."""
-        if len(inputs[0]) != self.batch:
-            return self.work(*inputs)
-        if self.warm < WARM_UP:
-            self.warm += 1
+        """The result of ``work``; the next call, of another one's too, may overwrite it."""
+        shape = tuple(each.shape for each in inputs)
+        recording = self._recordings.setdefault(shape, _Recording())
+        if recording.warmed < WARM_UP:
+            recording.warmed += 1
             return self.recorder.warm_up(lambda: self.work(*inputs))
-        if self.replay is None:
-            # Every replay reads its inputs from this memory.
-            self.inputs = [torch.empty_like(each, device=self.device) for each in inputs]
-        for own, given in zip(self.inputs, inputs, strict=True):
+        if recording.replay is None:
+            recording.inputs = [torch.empty_like(each, device=self.device) for each in inputs]
+        for own, given in zip(recording.inputs, inputs, strict=True):
             own.copy_(given, non_blocking=True)
-        if self.replay is None:
-            self.replay, self.result = self.recorder.record(lambda: self.work(*self.inputs))
-            self.gradients = [parameter.grad for parameter in self.parameters]
-        self.replay()
-        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+        if recording.replay is None:
+            recording.replay, recording.result = self.recorder.record(
+                lambda: self.work(*recording.inputs)
+            )
+            recording.gradients = [parameter.grad for parameter in self.parameters]
+        recording.replay()
+        for parameter, gradient in zip(self.parameters, recording.gradients, strict=True):
             parameter.grad = gradient
-        return self.result
+        assert recording.result is not None
+        return recording.result

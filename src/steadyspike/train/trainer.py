@@ -9,14 +9,10 @@ import torch
 from torch import Tensor
 
 from steadyspike.data import Dataset
-from steadyspike.data.collate import augmentation_for, holds_clips, training_clip
 from steadyspike.data.counter_rng import derive_seed
-from steadyspike.data.event_augmentation import kept_steps
 from steadyspike.data.loading import batches, epoch_order
 from steadyspike.errors import UserError
-from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.norm import OSR
-from steadyspike.snn.sequence import sequence
 from steadyspike.snn.shard import Shard
 from steadyspike.train.accuracy import Presentation, evaluate, present_batch
 from steadyspike.train.config import Experiment
@@ -26,6 +22,7 @@ from steadyspike.train.graph import CudaRecorder, Recorder, Replayed
 from steadyspike.train.health import SilenceWatch, exploding_layers
 from steadyspike.train.history import EpochRow, best_row
 from steadyspike.train.network import build_model
+from steadyspike.train.passes import Passes
 
 #: After these batches of a run, counted from its start, the digest of every tensor is recorded.
 DIGEST_BATCHES = (1, 2, 5, 10)
@@ -69,11 +66,11 @@ class Trainer:
         self.best: dict[str, Tensor] = {}  # the weights of the best epoch so far
         self.digests: dict[str, dict[str, str]] = {}
         self.silence = SilenceWatch(self.model)
-        self.augmentation = augmentation_for(dataset, experiment.dataset.augmentation)
+        self.passes = Passes(experiment, self.model, self.dataset, ranks)
         recordable = options.cuda_graph and experiment.device == "cuda" and ranks.alone
         self.recorder: Recorder | None = CudaRecorder() if recordable else None
-        self._forget_recordings()
         self._begin_epoch()
+        self._forget_recordings()
 
     @property
     def finished(self) -> bool:
@@ -125,16 +122,17 @@ class Trainer:
     def _forget_recordings(self) -> None:
         """Have the work of a batch recorded anew, where it is."""
         how = Presentation.of(self.experiment)
-        self.replayed: Replayed | None = None
-        self.present: Callable[[Tensor], Tensor] = partial(
-            present_batch, self.model, self.dataset, how
-        )
+        present = partial(present_batch, self.model, self.dataset, how)
+        self.present: Callable[[Tensor], Tensor] = present
+        #: The passes as they are while layers are watched for spikes, and otherwise.
+        self.replayed: dict[bool, Replayed] | None = None
         if self.recorder is not None:
-            device = next(self.model.parameters()).device
-            batch = min(self.experiment.training.batch, len(self.dataset.train))
-            parameters = self.model.parameters()
-            self.replayed = Replayed(self._learn, self.recorder, batch, device, parameters)
-            self.present = Replayed(self.present, self.recorder, how.batch, device)
+            device, parameters = self.scores.device, list(self.model.parameters())
+            self.present = Replayed(present, self.recorder, device)
+            self.replayed = {
+                watching: Replayed(self.passes, self.recorder, device, parameters)
+                for watching in (True, False)
+            }
 
     def _begin_epoch(self) -> None:
         # Summed loss, correct answers and gradient norm of every batch, (3, batches), stay on the
@@ -153,9 +151,6 @@ class Trainer:
             group["lr"] = cosine(options.learning_rate, self.epoch, options.epochs)
         order = epoch_order(experiment.seed, self.epoch, len(self.dataset.train))
         order = order[self.batch * options.batch :]
-        choices = self.augmentation.draw(
-            experiment.seed, self.epoch, order.to(experiment.device), self.dataset.train.shape
-        )
         sizes = [len(part) for part in order.split(options.batch)] if len(order) else []
         shards = [self.ranks.shard(size) for size in sizes]
         loaded = batches(
@@ -166,107 +161,26 @@ class Trainer:
             epoch=self.epoch,
             shards=shards,
         )
-        kept = self._kept_steps()
-        drawn = choices.split(options.batch)[: len(sizes)]
-        each = zip(sizes, shards, drawn, loaded, strict=True)
-        for size, shard, chosen, (_, samples, labels) in each:
-            chosen = chosen if shard is None else shard.of_whole(chosen)
-            inputs = [samples, labels, chosen, *([] if kept is None else [kept[self.batch]])]
+        drawn = self.passes.draw(self.epoch, order, self.batch)
+        each = zip(sizes, shards, loaded, drawn, strict=True)
+        for size, shard, (_, samples, labels), (choices, *kept) in each:
+            rows = choices if shard is None else shard.of_whole(choices)
+            inputs = [samples, labels, rows, *kept]
             self._train_batch(inputs, shard)
             self.batch += 1
             if self.batches_done in DIGEST_BATCHES:
                 self.digests[str(self.batches_done)] = state_digest(self.model.state_dict())
             yield size
 
-    def _kept_steps(self) -> Tensor | None:
-        """The steps of the clips that each batch of the epoch keeps, int64 (batches, T)."""
-        steps, seed = self.experiment.training.steps, self.experiment.seed
-        if not holds_clips(self.dataset) or steps == self.dataset.train.shape[0]:
-            return None
-        kept = [
-            kept_steps(seed, self.epoch, batch, self.dataset.train.shape[0], steps)
-            for batch in range(self.batches)
-        ]
-        return torch.stack(kept).to(self.experiment.device)
-
     def _train_batch(self, inputs: Sequence[Tensor], shard: Shard | None) -> None:
-        """One optimizer step on this process's rows of a batch, given as `_learn`'s inputs."""
+        """One optimizer step on this process's rows of a batch, given as `Passes` takes it."""
         torch.manual_seed(derive_seed(self.experiment.seed, "batch", self.epoch, self.batch))
-        learn: Callable[..., Tensor] = partial(self._learn, shard=shard)
-        # While layers are watched for spikes they have state that a recording must not contain.
-        if self.replayed is not None and not self.silence.watching:
-            learn = self.replayed
-        self.scores[:, self.batch] = learn(*inputs)
+        passes: Callable[..., Tensor] = partial(self.passes, shard=shard)
+        if self.replayed is not None:
+            passes = self.replayed[self.silence.watching]
+        self.scores[:, self.batch] = passes(*inputs)
         self.optimizer.step()
         self.silence.after_batch()
-
-    def _learn(
-        self,
-        samples: Tensor,
-        labels: Tensor,
-        choices: Tensor,
-        kept: Tensor | None = None,
-        *,
-        shard: Shard | None = None,
-    ) -> Tensor:
-        """Gradients of a batch; returns its summed loss, correct answers and gradient norm (3,).
-
-        Args:
-            samples, labels: (N, ...) and (N,), on any device.
-            choices, kept: what `training_clip` needs.
-            shard: whose rows these are, with several processes.
-        """
-        device = torch.device(self.experiment.device)
-        samples, labels = (each.to(device, non_blocking=True) for each in (samples, labels))
-        scores = self._forward_backward(self.clip(samples, choices, kept), labels, shard)
-        self.ranks.sum_gradients(self.model.parameters())
-        self.ranks.sum(scores)
-        loss, correct = scores.unbind()
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        size = len(labels) if shard is None else shard.total
-        return torch.stack([loss * size, correct, norm.to(loss)])
-
-    def clip(self, samples: Tensor, choices: Tensor, kept: Tensor | None = None) -> Tensor:
-        """What the network is shown of a batch: (T, N, C, H, W)."""
-        options = self.experiment.training
-        dtype = torch.float64 if options.precision == "float64" else torch.float32
-        return training_clip(
-            samples,
-            choices,
-            self.dataset,
-            self.augmentation,
-            steps=options.steps,
-            kept=kept,
-            dtype=dtype,
-        )
-
-    def _forward_backward(self, clip: Tensor, labels: Tensor, shard: Shard | None = None) -> Tensor:
-        """Gradients of one batch; returns its loss and number of correct answers, float64 (2,)."""
-        options = self.experiment.training
-        # The loss is the mean over the whole batch; this process contributes its share.
-        share = 1.0 if shard is None else len(labels) / shard.total
-        scores = torch.zeros(2, dtype=torch.float64, device=clip.device)
-        votes: Tensor | float = 0.0
-        self.optimizer.zero_grad(set_to_none=True)
-        still = not holds_clips(self.dataset)
-        with sequence(self.model, steps=options.steps, shard=shard, still=still):
-            for frames in clip.split(options.chunk):  # (K, N, C, H, W)
-                bfloat16 = options.precision == "bfloat16"
-                with torch.autocast(clip.device.type, torch.bfloat16, enabled=bfloat16):
-                    logits = self.model(frames)  # (K, N, classes)
-                    if share == 0:  # no rows here, but the exchanges need this process too
-                        loss = logits.sum()
-                    else:
-                        loss = share * tet_loss(
-                            logits, labels, steps=options.steps, mse_weight=options.mse_weight
-                        )
-                loss.backward()
-                scores[0] += loss.detach()
-                votes = votes + logits.detach().float().sum(0)
-        assert isinstance(votes, Tensor)
-        scores[1] = (votes.argmax(1) == labels).sum()
-        return scores
 
     def running_metrics(self) -> tuple[float, float]:
         """Mean loss per image and accuracy in percent of the current epoch; waits for the device.
