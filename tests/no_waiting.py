@@ -10,15 +10,31 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class NoReading(TorchDispatchMode):
-    """Fails on what needs a tensor's values on the host, where a GPU would be waited for."""
+    """Fails on what moves values between the host and a tensor: a GPU would be waited for.
+
+    Counts the operations that a GPU would launch kernels for.
+    """
+
+    FREE = frozenset(
+        (
+            *("view", "expand", "slice", "select", "unsqueeze", "squeeze", "transpose", "permute"),
+            *("unbind", "split", "split_with_sizes", "_unsafe_view", "as_strided", "alias"),
+            *("detach", "empty", "empty_like", "new_empty", "empty_strided"),
+        )
+    )
 
     READING = frozenset(
         (
             *("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"),
             *("nonzero", "masked_select", "repeat_interleave", "bincount"),
             *("_unique", "_unique2", "unique_dim", "unique_consecutive"),
+            "lift_fresh",  # a tensor made of numbers, as of a list that is an index
         )
     )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -30,7 +46,8 @@ class NoReading(TorchDispatchMode):
             isinstance(mask, Tensor) and mask.dtype in (torch.bool, torch.uint8) for mask in masks
         )
         if name in self.READING or masked:
-            raise AssertionError(f"{func} reads a tensor on the host")
+            raise AssertionError(f"{func} reads a tensor on the host, or copies to one")
+        self.launches += name not in self.FREE
         return func(*args, **(kwargs or {}))
 
 

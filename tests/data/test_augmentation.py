@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import transforms as torchvisions
 
+from no_waiting import NoReading
 from steadyspike.data.augmentation import (
     AUGMENTATIONS,
     CROP_ASPECTS,
@@ -83,6 +84,15 @@ def test_every_device_gives_the_same_bits(name: str, device: str) -> None:
     got = ALL[name](samples(name).to(device), 0, 1, INDICES[:24])
     assert got.device.type == device
     assert torch.equal(got.cpu(), ALL[name](samples(name), 0, 1, INDICES[:24]))
+
+
+@every
+def test_applying_waits_for_nothing_and_launches_little(name: str) -> None:
+    given, augmentation = samples(name), ALL[name]
+    choices = augmentation.draw(0, 1, INDICES[:24], given.shape[1:])
+    with NoReading() as count:
+        augmentation.apply(given, choices)
+    assert count.launches <= (130 if name in EVENT_AUGMENTATIONS else 24)
 
 
 def rectangle(index: Tensor) -> tuple[int, int, int, int] | None:

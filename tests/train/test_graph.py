@@ -1,6 +1,7 @@
 """The logic around a CUDA graph, with a recorder that runs the work again on the processor."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from no_waiting import NoReading
 from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
 from steadyspike.snn.norm import OSR
@@ -152,6 +154,20 @@ def test_one_processor_and_several_processes_record_nothing() -> None:
     trainer = Trainer(tiny_experiment(**{"training.cuda_graph": True}), tiny_dataset())
     assert trainer.recorder is None
     assert trainer.replayed is None
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_nothing_around_the_network_waits(events: bool) -> None:
+    """What is recorded besides the loss, whose checks read the labels on a processor only."""
+    dataset = clips() if events else tiny_dataset()
+    trainer = Trainer(tiny_experiment(**GESTURE if events else {}), dataset)
+    samples = next(dataset.train.gather([torch.arange(2)], 0, 0))[1]
+    drawn = trainer.passes.draw(0, torch.arange(2), 0)[0]
+    for check in (nullcontext(), NoReading()):  # the first call makes what lasts
+        trainer.model.eval()
+        with check, torch.no_grad():
+            trainer.passes.clip(samples, *drawn)
+            trainer.present(samples)
 
 
 def test_each_shape_is_recorded_with_inputs_of_its_own() -> None:

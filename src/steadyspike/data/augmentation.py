@@ -128,7 +128,7 @@ def _flip(images: Tensor, choices: Tensor) -> Tensor:
 def _crop_flip(images: Tensor, choices: Tensor) -> Tensor:
     """Shifts images (N, ..., H, W), filling with 0, and mirrors some, in one look-up."""
     height, width = images.shape[-2:]
-    top, left, mirrored = (choices[:, [n]] for n in range(3))  # (N, 1)
+    top, left, mirrored = choices[..., None].unbind(1)  # (N, 1)
     padded = F.pad(images.flatten(1, -3), [PADDING] * 4)  # (N, C, H + 2p, W + 2p)
     sample, row, column = (
         torch.arange(size, device=images.device) for size in (len(images), height, width)
@@ -147,7 +147,7 @@ def paint(images: Tensor, rectangles: Tensor) -> Tensor:
     shades of red.
     """
     height, width = images.shape[-2:]
-    top, bottom, left, right, shade = (rectangles[:, [n]] for n in range(5))  # (N, 1)
+    top, bottom, left, right, shade = rectangles[..., None].unbind(1)  # (N, 1)
     row, column = (torch.arange(size, device=images.device) for size in (height, width))
     rows = (row >= top) & (row < bottom)  # (N, H)
     columns = (column >= left) & (column < right)  # (N, W)

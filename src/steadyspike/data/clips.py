@@ -60,9 +60,10 @@ class Clips:
         return tuple(self._frames.shape[1:])
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
-        rows = self._frames[index.cpu().numpy() if isinstance(index, Tensor) else index]
+        chosen = index.cpu().numpy() if isinstance(index, Tensor) else np.arange(len(self))[index]
+        rows = np.asarray(self._frames[chosen])  # a copy
         # torch's uint16 lacks most operations.
-        return torch.from_numpy(np.array(rows, np.uint8 if rows.dtype == NARROW else np.int32))
+        return torch.from_numpy(rows if rows.dtype == NARROW else rows.astype(np.int32))
 
     def gather(
         self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
