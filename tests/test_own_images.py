@@ -1,5 +1,8 @@
 """The commands on a folder of the user's own images."""
 
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 from PIL import Image
 
 from steadyspike.evaluate.metrics import read_metrics
-from tiny import in_process, read_json, refused, write_params
+from tiny import REPOSITORY, in_process, read_json, refused, write_params
 
 COLOURS = {"blue": (40, 60, 220), "green": (60, 200, 60), "red": (220, 60, 40)}
 
@@ -63,3 +66,34 @@ def test_fetch_checks_the_folder_that_the_experiments_name(project: Path, tmp_pa
     )
     write_params(tmp_path, {"a": own, "b": own | {"dataset.path": "other"}})
     refused(in_process(tmp_path, "fetch", "image_folder"), "found gone, other")
+
+
+def test_the_commands_of_the_documentation(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "your-own-images.md").read_text()
+    block = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    lines = [shlex.split(line, comments=True) for line in block[1].splitlines()]
+    commands = [words for words in lines if words]
+    assert [words[1] for words in commands] == ["fetch", "train", "evaluate", "predict"]
+    (tmp_path / "pipelines").mkdir()
+    shutil.copytree(
+        REPOSITORY / "pipelines" / "own_images",
+        tmp_path / "pipelines" / "own_images",
+        ignore=shutil.ignore_patterns("runs", "reports"),
+    )
+    lay_images(tmp_path / "datasets" / "own_images")
+    image = tmp_path / commands[-1][-1]
+    shutil.copy(tmp_path / "datasets/own_images/test/red/0.jpg", image)
+    for program, *arguments in commands:
+        assert program == "steadyspike"
+        done = in_process(tmp_path, *arguments)
+        assert done.returncode == 0, done.stderr
+    metrics = read_metrics(tmp_path / "pipelines/own_images/runs/osr_ots/metrics.json")
+    assert metrics.accuracy.last > 60  # chance is 33
+    assert done.stdout.startswith(f"{image.name}: red\n")
+    # The page shows what the command prints, but for the numbers.
+    shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    printed, known = (re.sub(r"[\d.,]+", "0", out).splitlines() for out in (done.stdout, shown[1]))
+    assert len(printed) == len(known)
+    assert printed[-1] == known[-1]

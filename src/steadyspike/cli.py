@@ -137,6 +137,23 @@ def parser() -> argparse.ArgumentParser:
     _add_path(evaluate, *PARAMS)
     _add_path(evaluate, *RUNS)
 
+    predict = _add(subcommands, commands.predict, "classify image files with a trained network")
+    predict.add_argument(
+        "run_folder", type=Path, metavar="RUN", help="the folder of a finished run, as runs/osr_ots"
+    )
+    predict.add_argument(
+        "images", type=Path, metavar="IMAGE", nargs="+", help="PNG or JPEG files of any size"
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="print every class, and operations with their energy"
+    )
+    predict.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="the file that defines the experiment (default: params.yaml beside its runs)",
+    )
+
     released = _add(
         subcommands, commands.import_released, "convert a checkpoint of the paper's released code"
     )

@@ -1,6 +1,7 @@
 """What each subcommand does. Rooms are imported inside, so that `--help` loads none of them."""
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,18 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"accuracy {score.accuracy:.2f} %, loss {score.loss:.6g}")
     else:
         evaluate_run(experiments[0], dataset, folder)
+
+
+def predict(options: argparse.Namespace) -> None:
+    _prepare()
+    from steadyspike.evaluate.predict import open_run, predict, text
+
+    experiment, folder = open_run(options.run_folder, options.params)
+    predictions = predict(experiment, folder, options.images)
+    if options.json:
+        print(json.dumps([each.model_dump() for each in predictions], indent=2))
+    else:
+        print("\n".join(text(predictions)))
 
 
 def import_released(options: argparse.Namespace) -> None:

@@ -268,6 +268,23 @@ class Digests(Record):
     dataset: TrainedOn | None = None
 
 
+class StepPrediction(Record):
+    """The votes after a time step: the share of each class, best first, and operations so far."""
+
+    step: Positive
+    confidence: dict[str, Fraction]
+    operations: Operations
+
+
+class Prediction(Record):
+    """What a network says of one image."""
+
+    image: str
+    label: str
+    threshold: Literal["live", "fixed", "layer", "constant"]
+    steps: List[StepPrediction]
+
+
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """Write ``metrics.json``, without the keys that are None."""
     content = json.dumps(metrics.model_dump(exclude_none=True), indent=2)

@@ -47,7 +47,7 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
         UserError: the run has not finished, its files are damaged, or its weights are not those
             that training with the parameters of ``experiment`` left.
     """
-    runs = [_load(run, dataset, place) for run, place in run_folders(experiment, folder)]
+    runs = [load_run(run, dataset, place) for run, place in run_folders(experiment, folder)]
     measured = [_measure(experiment, dataset, *run) for run in runs]
     measurements = [measurement for measurement, _ in measured]
     mean = mean_over_seeds(measurements)
@@ -132,29 +132,44 @@ def needs_learned_thresholds(module: nn.Module) -> bool:
     )
 
 
-def _load(run: Experiment, dataset: Dataset, folder: Path) -> tuple[nn.Module, list[EpochRow]]:
-    """The trained network of one seed, in evaluation mode, and its history."""
-    remedy = _remedy(run)
-    digests = read_record(folder / "digests.json", Digests, remedy)
-    if digests.fingerprint != run.fingerprint():
-        raise UserError(
-            f"{folder / 'digests.json'}: fingerprint: trained with other parameters than "
-            f"{run.name} has now: {remedy}"
-        )
+def load_run(run: Experiment, dataset: Dataset, folder: Path) -> tuple[nn.Module, list[EpochRow]]:
+    """The trained network of one seed, in evaluation mode, and its history.
+
+    Raises:
+        UserError: as `evaluate_run`, and for other images than it was trained on.
+    """
+    digests = read_digests(run, folder)
     seen = digests.dataset
     if seen is not None and seen.content_sha256 != dataset.content_sha256():
         raise UserError(
             f"{folder / 'digests.json'}: dataset: trained on other images than those of "
-            f"{dataset.name} now: {remedy}"
+            f"{dataset.name} now: {_remedy(run)}"
         )
-    history = read_history(folder / "history.csv", remedy)
+    history = read_history(folder / "history.csv", _remedy(run))
+    return load_network(run, dataset, folder, digests), history
+
+
+def read_digests(run: Experiment, folder: Path) -> Digests:
+    """``digests.json``; UserError if it is not that of a finished run with these parameters."""
+    digests = read_record(folder / "digests.json", Digests, _remedy(run))
+    if digests.fingerprint != run.fingerprint():
+        raise UserError(
+            f"{folder / 'digests.json'}: fingerprint: trained with other parameters than "
+            f"{run.name} has now: {_remedy(run)}"
+        )
+    return digests
+
+
+def load_network(run: Experiment, dataset: Dataset, folder: Path, digests: Digests) -> nn.Module:
+    """The last weights in evaluation mode; UserError if ``digests`` are not theirs."""
     model = build_model(run, dataset).eval()
-    load_weights(folder / "model.safetensors", model, remedy)
+    load_weights(folder / "model.safetensors", model, _remedy(run))
     if digests.weights_sha256 != weights_sha256(model.state_dict()):
         raise UserError(
-            f"{folder / 'model.safetensors'}: not the weights that digests.json records: {remedy}"
+            f"{folder / 'model.safetensors'}: not the weights that digests.json records: "
+            f"{_remedy(run)}"
         )
-    return model, history
+    return model
 
 
 def _remedy(experiment: Experiment) -> str:

@@ -1,0 +1,159 @@
+"""`steadyspike predict`: what a finished run says of image files, after each time step."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steadyspike import data, kernels
+from steadyspike.data import Dataset, Split
+from steadyspike.data.collate import evaluation_clip
+from steadyspike.errors import UserError
+from steadyspike.evaluate.metrics import Operations, Prediction, StepPrediction, TrainedOn
+from steadyspike.evaluate.operations import OperationCounter
+from steadyspike.evaluate.run import (
+    load_network,
+    needs_learned_thresholds,
+    read_digests,
+    set_inference_threshold,
+)
+from steadyspike.snn.neuron import LIF, InferenceThreshold
+from steadyspike.snn.sequence import sequence
+from steadyspike.train.accuracy import Presentation, present_batch
+from steadyspike.train.config import Experiment, load_experiment
+
+SHOWN = 3  # classes a line
+
+
+def open_run(folder: Path, params: Path | None) -> tuple[Experiment, Path]:
+    """The experiment of a run's folder, or of the name of one in ``runs``, and the folder.
+
+    ``params`` is by default the params.yaml beside the folder of runs. Where torch finds no GPU,
+    the experiment is on the CPU.
+    """
+    if not folder.is_dir() and len(folder.parts) == 1:
+        folder = Path("runs") / folder
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected that of a finished run, as runs/NAME")
+    folder = folder.absolute()
+    experiment = load_experiment(params or folder.parents[1] / "params.yaml", folder.name).runs[0]
+    if experiment.device == "cuda" and not torch.cuda.is_available():
+        experiment = experiment.model_copy(update={"device": "cpu"})
+    return experiment, folder
+
+
+def predict(experiment: Experiment, folder: Path, images: Sequence[Path]) -> list[Prediction]:
+    """What the first seed's network says of each image, shown alone, read as for evaluation.
+
+    OTS's live thresholds depend on all images that are shown together. Thresholds are therefore
+    those learned in training, unless the weights hold none.
+
+    Raises:
+        UserError: the run has not finished or is damaged, an image cannot be read, or the data
+            set holds no images.
+    """
+    digests = read_digests(experiment, folder)
+    seen = digests.dataset
+    if seen is None:
+        raise UserError(
+            f"{folder / 'digests.json'}: dataset: missing, an earlier version wrote it: train it "
+            f"again with `steadyspike train {experiment.name}`"
+        )
+    dataset = _without_samples(seen)
+    if len(seen.shape) != 3:
+        raise UserError(f"{experiment.name}: {seen.name} holds clips of events, expected images")
+    pictures = [_read(seen, path) for path in images]
+    model = load_network(experiment, dataset, folder, digests)
+    threshold = choose_threshold(model)
+    how = Presentation.of(experiment)
+    predictions = []
+    with torch.no_grad():
+        for path, picture in zip(images, pictures, strict=True):
+            logits = present_batch(model, dataset, how, picture)[:, 0]  # (T, classes)
+            steps = [
+                StepPrediction(
+                    step=step,
+                    confidence=_confidence(logits[:step].double().mean(0), seen.classes),
+                    operations=operations,
+                )
+                for step, operations in enumerate(_operations(model, dataset, how, picture), 1)
+            ]
+            best = next(iter(steps[-1].confidence))
+            predictions.append(
+                Prediction(image=str(path), label=best, threshold=threshold, steps=steps)
+            )
+    return predictions
+
+
+def choose_threshold(model: nn.Module) -> InferenceThreshold | Literal["constant"]:
+    """Make OTS take learned thresholds in place of live ones, if there are any; names them."""
+    neurons = [m for m in model.modules() if isinstance(m, LIF) and m.stabilize_threshold]
+    if not neurons:
+        return "constant"
+    if neurons[0].inference_threshold == "live":
+        set_inference_threshold(model, "fixed")
+        if any(needs_learned_thresholds(neuron) for neuron in neurons):
+            set_inference_threshold(model, "live")
+    return neurons[0].inference_threshold
+
+
+def text(predictions: Sequence[Prediction]) -> list[str]:
+    """Predictions as lines for a terminal."""
+    lines = []
+    for prediction in predictions:
+        lines.append(f"{prediction.image}: {prediction.label}")
+        for step in prediction.steps:
+            best = list(step.confidence.items())[:SHOWN]
+            shown = ", ".join(f"{name} {100 * share:.1f} %" for name, share in best)
+            operations = step.operations.synaptic_operations
+            lines.append(f"  step {step.step}  {shown}  ({operations:,.0f} synaptic operations)")
+    match predictions[0].threshold:
+        case "live":
+            lines.append("Thresholds are live, from each image alone; evaluation used its batch's.")
+        case "fixed" | "layer":
+            lines.append("Thresholds are those learned in training, not those of a batch.")
+    return lines
+
+
+def _without_samples(seen: TrainedOn) -> Dataset:
+    """The data set that a run was trained on, all but its samples."""
+    empty = Split(torch.empty(0, *seen.shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    mean, std = tuple(seen.mean), tuple(seen.std)
+    return Dataset(seen.name, tuple(seen.classes), mean, std, empty, empty)
+
+
+def _read(seen: TrainedOn, path: Path) -> Tensor:
+    """An image file as uint8 (1, C, H, W)."""
+    channels, height, width = seen.shape
+    pixels = np.array(data.read_image(seen.name, path, (channels, height, width)))
+    return torch.from_numpy(pixels).reshape(1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _confidence(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Softmax of the mean of the logits so far (classes,): the share of each class, best first."""
+    shares = logits.softmax(0)
+    order = shares.argsort(descending=True, stable=True).tolist()
+    return {classes[place]: round(float(shares[place]), 6) for place in order}
+
+
+def _operations(
+    model: nn.Module, dataset: Dataset, how: Presentation, picture: Tensor
+) -> list[Operations]:
+    """Operations up to each of the T steps."""
+    parameter = next(model.parameters())
+    clip = evaluation_clip(
+        picture.to(parameter.device), dataset, steps=how.steps, dtype=parameter.dtype
+    )
+    counter, after = OperationCounter(model, steps=1), []
+    # As in `evaluate_run`: in plain torch, where each layer runs at every step
+    with kernels.disabled(), counter.counting(), sequence(model, steps=how.steps):
+        for step, frames in enumerate(clip.split(1), 1):
+            model(frames)
+            mean = dict(counter.total())  # of the steps so far
+            dense = mean.pop("dense_multiply_accumulates")  # of one pass
+            sums = {key: round(step * count, 2) for key, count in mean.items()}
+            after.append(Operations(**sums, dense_multiply_accumulates=dense))
+    return after
