@@ -33,13 +33,13 @@ class CudaRecorder:
 
     def __init__(self) -> None:
         self.pool = torch.cuda.graph_pool_handle()
+        self.side = torch.cuda.Stream()  # a recording is made on a side stream too
 
     def warm_up(self, work: Callable[[], Tensor]) -> Tensor:
-        side = torch.cuda.Stream()  # a recording is made on a side stream too
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
             result = work()
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self.side)
         return result
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
