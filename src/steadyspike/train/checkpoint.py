@@ -13,7 +13,7 @@ from steadyspike.errors import UserError
 from steadyspike.files import atomic_path
 from steadyspike.train.config import Experiment
 
-FORMAT = 3
+FORMAT = 4
 #: Bytes of the SHA-256 at the end of the file; torch's own format does not notice a flipped bit.
 CHECKSUM = 32
 REMEDY = "remove the file to start from the beginning"
