@@ -135,7 +135,7 @@ cluster() {
     export PIPELINE=small
     mkdir small
     sed -E 's/widths: \[[^]]*\]/widths: [8, P, 16, P, 16, P, 16]/; s/epochs: [0-9]+/epochs: 2/
-        s/batch: 25/batch: 100/; s/(steps|chunk): 4/\1: 2/' params.yaml > small/params.yaml
+        s/batch: 50/batch: 100/; s/(steps|chunk): 4/\1: 2/' params.yaml > small/params.yaml
     give_to_user
     docker compose up worker 2>&1 | grep 'epoch' || fail "two machines"
     mv small/runs small/undisturbed

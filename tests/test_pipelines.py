@@ -26,7 +26,7 @@ NAMES = [path.parent.name for path in PARAMS]
 
 
 DATASETS = read_yaml(PIPELINES / "dvc.yaml")["stages"]["check_data"]["foreach"]  # by folder
-ON_A_CPU = ("cifar10_cpu", "own_images")
+ON_A_CPU = ("cifar10_cpu", "own_images", "seeds")
 
 
 def test_every_folder_has_its_data_checked() -> None:
@@ -61,6 +61,17 @@ def test_cifar10_on_a_cpu_compares_the_methods_alone() -> None:
     assert len(small["osr_ots"].model.widths) == len(vggsnn.WIDTHS)
 
 
+def test_seeds_repeats_the_roots_experiments() -> None:
+    root = load_experiments(REPOSITORY / "params.yaml")
+    ours = load_experiments(PIPELINES / "seeds" / "params.yaml")
+    for name, experiment in root.items():
+        assert ours[name] == experiment.model_copy(update={"seeds": [0, 1, 2, 3, 4]})
+    for name in ours.keys() - root.keys():
+        alike = root[name.removesuffix("_warm")].model
+        warmed_up = alike.model_copy(update={"warm_up_statistics": True})
+        assert ours[name] == ours["osr"].model_copy(update={"name": name, "model": warmed_up})
+
+
 def test_every_experiment_has_its_stages() -> None:
     (variables,) = read_yaml(PIPELINES / "dvc.yaml")["vars"]
     assert variables["cells"] == {
@@ -68,6 +79,17 @@ def test_every_experiment_has_its_stages() -> None:
         for path in PARAMS
         for name in load_experiments(path)
     }
+
+
+def test_figure_2a_has_a_stage_where_there_is_bptt_to_compare_with() -> None:
+    stage = read_yaml(PIPELINES / "dvc.yaml")["stages"]["memory"]["foreach"]
+    for path in PARAMS:
+        experiments = load_experiments(path)
+        bptt = [name for name, one in experiments.items() if not one.model.online]
+        assert (path.parent.name in stage) == bool(bptt)
+        for key, online in {"online": True, "bptt": False}.items() if bptt else ():
+            model = experiments[stage[path.parent.name][key]].model
+            assert (model.online, model.stabilize_threshold) == (online, online)
 
 
 @pytest.mark.parametrize("stage", ["train", "evaluate", "memory"])
