@@ -148,7 +148,12 @@ def test_each_threshold_is_measured_whichever_is_the_experiments_own(
     metrics = read_metrics(tmp_path / "metrics.json")
     assert metrics.inference.model_dump() == {"live": 40, "fixed": 70, "layer": 90, "batch_1": 31}
     assert metrics.accuracy.last == getattr(metrics.inference, threshold)
-    assert metrics.evaluation.model_dump() == {"batch": 10, "steps": 3, "threshold": threshold}
+    assert metrics.evaluation.model_dump() == {
+        "test_images": 23,
+        "batch": 10,
+        "steps": 3,
+        "threshold": threshold,
+    }
 
     def accuracy(threshold: InferenceThreshold | None, batch: int | None) -> float:
         weights = tmp_path / "model.safetensors"

@@ -92,6 +92,7 @@ def metrics(
         "experiment": name,
         "parameters": 2312842,
         "evaluation": {
+            "test_images": 1000,
             "batch": known.evaluation.batch,
             "steps": known.evaluation.steps,
             "threshold": known.model.inference_threshold if stabilize else "constant",

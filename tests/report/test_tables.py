@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from report import samples
+from steadyspike.report.comparison import ACCURACY, comparison
 from steadyspike.report.figures import training
 from steadyspike.report.results import Results
+from steadyspike.report.steps import steps_figure
 from steadyspike.report.table import NOT_RUN, Column, Table
 from steadyspike.report.tables import experiments, operations, table2, table4
 from steadyspike.train.params import merge
@@ -136,6 +138,53 @@ def test_seeds_become_mean_and_deviation(pipeline: Path) -> None:
     # By hand: deviations -0.2, 0, 0.2 and -0.2, 0.2, 0, over n - 1 = 2.
     assert (row["accuracy_last"], row["accuracy_last_std"]) == (94.2, 0.2)
     assert (row["accuracy_best"], row["accuracy_best_std"]) == (94.3, 0.2)
+
+
+SEEDS = {
+    "per_step": [(80.0, 80.0), (82.0, 82.0), (81.0, 81.0)],
+    "osr": [(81.0, 81.0), (83.1, 83.1), (81.9, 81.9)],  # +1, +1.1, +0.9
+    "ots": [(79.0, 79.0), (83.0, 83.0), (81.5, 81.5)],  # -1, +1, +0.5
+    "bptt": [(70.0, 70.0)],
+}
+
+
+def test_a_verdict_needs_the_whole_interval(pipeline: Path) -> None:
+    for name, accuracies in SEEDS.items():
+        samples.write_run(pipeline, name, accuracies)
+    table = comparison(Results.of_pipeline(pipeline))
+    rows = {
+        row["experiment"]: row
+        for row in json.loads(table.to_json())["rows"]
+        if row["quantity"] == ACCURACY.name
+    }
+    assert list(rows) == ["per_step", "ots", "osr"]  # those with one seed are left out
+    # By hand: s = 1, t(2) = 4.303, 4.303 / √3 = 2.48
+    assert (rows["per_step"]["mean"], rows["per_step"]["low"]) == (81.0, 78.52)
+    assert rows["per_step"]["verdict"] == rows["per_step"]["difference"] == ""
+    # Differences of s = 0.1: 0.248 about 1
+    low, high = rows["osr"]["difference_low"], rows["osr"]["difference_high"]
+    assert (rows["osr"]["difference"], low, high) == (1.0, 0.75, 1.25)
+    assert rows["osr"]["verdict"] == "more accurate than vanilla BN"
+    assert rows["ots"]["difference_low"] < 0 < rows["ots"]["difference_high"]
+    assert rows["ots"]["verdict"] == "no difference shown"
+
+
+def test_one_seed_has_the_test_sets_error_alone(pipeline: Path) -> None:
+    assert not comparison(Results.of_pipeline(pipeline)).rows
+    # 1.96 √(0.71204 * 0.28796 / 1000) = 0.02807
+    assert column(report(pipeline)["table4"], "test_error")["per_step"] == 2.81
+
+
+def test_every_seed_is_in_the_figures_data(pipeline: Path) -> None:
+    set_params(pipeline, osr={"seeds": [0, 8]})
+    (pipeline / "runs" / "osr" / "seeds" / "8").mkdir(parents=True)
+    rows = samples.history("osr")
+    samples.write_csv(pipeline / "runs" / "osr" / "seeds" / "8" / "history.csv", rows)
+    results = Results.of_pipeline(pipeline)
+    for figure in (training(results), steps_figure(results)):
+        assert figure is not None
+        found = csv.DictReader(figure.data[0].to_csv().splitlines())
+        assert {row["seed"] for row in found if row["experiment"] == "osr"} == {"0", "8"}
 
 
 def test_two_experiments_of_one_method_are_told_apart(tmp_path: Path) -> None:

@@ -134,15 +134,17 @@ class Inference(Record):
 class Evaluation(Record):
     """Settings that a measurement depends on; without OTS the threshold is ``constant``."""
 
+    test_images: Positive
     batch: Positive
     steps: Positive
     threshold: Literal["live", "fixed", "layer", "constant"]
 
     @classmethod
-    def of(cls, experiment: "Experiment") -> "Evaluation":
+    def of(cls, experiment: "Experiment", test_images: int) -> "Evaluation":
         """The settings an experiment is evaluated with."""
         model = experiment.model
         return cls(
+            test_images=test_images,
             batch=experiment.evaluation.batch,
             steps=experiment.evaluation.steps,
             threshold=model.inference_threshold if model.stabilize_threshold else "constant",

@@ -55,7 +55,7 @@ def evaluate_run(experiment: Experiment, dataset: Dataset, folder: Path) -> None
     metrics = Metrics(
         experiment=experiment.name,
         parameters=sum(parameter.numel() for parameter in runs[0][0].parameters()),
-        evaluation=Evaluation.of(experiment),
+        evaluation=Evaluation.of(experiment, len(dataset.test)),
         seeds=dict(seeds) if len(runs) > 1 else None,
         **{key: getattr(mean, key) for key in Measurement.model_fields},
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from steadyspike.evaluate.metrics import Measurement, Metrics
 from steadyspike.report.methods import NORM_LABELS
 from steadyspike.report.results import Row
+from steadyspike.report.statistics import binomial_error
 from steadyspike.report.table import NOT_MEASURED, NOT_REPORTED, NOT_RUN, QUOTED, Column, Value
 from steadyspike.train.config import Experiment
 
@@ -58,6 +59,14 @@ def _deviation(number: Callable[[Row], Callable[[Measurement], float | None]]) -
         return statistics.stdev(found) if len(found) > 1 else ""
 
     return deviation
+
+
+def _test_error(row: Row) -> Value:
+    """Of the mean accuracy: half its 95 % interval, for the test images are but a sample."""
+    found = row.each_seeds(_last(row))
+    if not found or row.metrics is None:
+        return NOT_RUN
+    return binomial_error(statistics.fmean(found), row.metrics.evaluation.test_images)
 
 
 def _first_step(row: Row) -> Value:
@@ -177,6 +186,7 @@ FIELDS = {
         Field(Column("accuracy_last_std", "±", 2), _deviation(_last), _several_seeds),
         Field(Column("accuracy_best", "Accuracy, best epoch, %", 2), _best_accuracy),
         Field(Column("accuracy_best_std", "±", 2), _deviation(lambda _: _best), _several_seeds),
+        Field(Column("test_error", "Test set's error, ±", 2), _test_error),
         Field(Column("first_step", "First step alone, %", 2), _first_step),
         Field(Column("gap", "Train–inference gap, first step", 2), _gap),
         Field(Column("gross_firing_rate", "Gross firing rate, %", 2), _rate),

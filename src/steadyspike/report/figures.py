@@ -1,5 +1,6 @@
 """Figures 2a and 2b and the training curves: one line a method, the paper's lines dotted."""
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -209,10 +210,11 @@ def training(results: Results) -> Figure | None:
         return None
     name, title = "training", "Loss and accuracy after each epoch"
     runs = results.only.runs
-    trained = [(run, run.history) for run in runs if run.history]
+    trained = [(run, list(run.histories.values())) for run in runs if run.history]
     columns = (
         Column("method", "Method"),
         Column("experiment", "Experiment", code=True),
+        Column("seed", "Seed", code=True),
         Column("epoch", "Epoch", 0),
         Column("train_loss", "Training loss", 4),
         Column("test_loss", "Test loss", 4),
@@ -225,12 +227,14 @@ def training(results: Results) -> Figure | None:
         [
             run.method.label,
             run.name,
+            str(seed),
             epoch.epoch,
             *(value(epoch) for _, value in _PANELS),
             " ".join(epoch.silent_layers),
             " ".join(epoch.exploding_layers),
         ]
-        for run, history in trained
+        for run, _ in trained
+        for seed, history in run.histories.items()
         for epoch in history
     ]
     missing = [run.command for run in runs if not run.history]
@@ -240,16 +244,21 @@ def training(results: Results) -> Figure | None:
         with figure(9.4, 6.8) as drawing:
             grid = drawing.subplots(2, 2, sharex=True)
             for axes, (heading, value) in zip(grid.flat, _PANELS, strict=True):
-                for run, history in trained:
+                for run, histories in trained:
                     method = run.method
                     style = line_style(
                         method.colour, method.marker, method.dashes, run.variant % 2 == 1
                     )
                     style |= {"linewidth": 1.6, "markersize": 5}
                     # A marker on each of 300 epochs would hide the line.
-                    style["markevery"] = max(1, len(history) // 8)
-                    epochs = [epoch.epoch for epoch in history]
-                    axes.plot(epochs, list(map(value, history)), label=run.label, **style)
+                    epochs = list(zip(*histories, strict=False))
+                    style["markevery"] = max(1, len(epochs) // 8)
+                    axes.plot(
+                        range(1, len(epochs) + 1),
+                        [statistics.fmean(map(value, seeds)) for seeds in epochs],
+                        label=run.label,
+                        **style,
+                    )
                 axes.set_title(heading)
                 axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
             for axes in grid[1]:
@@ -259,7 +268,8 @@ def training(results: Results) -> Figure | None:
     return Figure(
         name,
         title,
-        "Left, the images trained on; right, the test images.",
+        "Left, the images trained on; right, the test images."
+        + (" Means over seeds." if any(len(each) > 1 for _, each in trained) else ""),
         svg,
         [Table(name, title, columns, rows)],
         commands=missing,

@@ -49,7 +49,7 @@ class Run:
 
     @property
     def history(self) -> list[EpochRow] | None:
-        """Of the first seed, as are all measurements but the accuracies."""
+        """Of the first seed."""
         return self.histories.get(self.settings.seed)
 
     @property

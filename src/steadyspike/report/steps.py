@@ -1,7 +1,6 @@
 """Accuracy after each time step, at inference and by the function that training computes."""
 
 import math
-import statistics
 import textwrap
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from steadyspike.plotting import colour, figure, line_style, save_svg
 from steadyspike.report.figures import Figure, empty_svg
 from steadyspike.report.methods import Method
 from steadyspike.report.results import Results, Row
+from steadyspike.report.statistics import mean_of
 from steadyspike.report.table import Column, Table, Value
 
 _NAME = "steps"
@@ -47,8 +47,12 @@ def steps_figure(results: Results) -> Figure | None:
             _NAME, _TITLE, _CAPTION, svg, [Table(_NAME, _TITLE, _COLUMNS, [])], (), missing
         )
     data = [line for row in rows for line in _data(row)]
+    seeds = sorted({len(row.by_seed) for row in rows})
+    caption = _CAPTION
+    if seeds[-1] > 1:
+        caption += f" Means over {' to '.join(map(str, seeds))} seeds; bars are 95 % intervals."
     svg = _draw([(_label(row, results), row) for row in rows])
-    return Figure(_NAME, _TITLE, _CAPTION, svg, [Table(_NAME, _TITLE, _COLUMNS, data)], wide=True)
+    return Figure(_NAME, _TITLE, caption, svg, [Table(_NAME, _TITLE, _COLUMNS, data)], wide=True)
 
 
 def _data(row: Row) -> list[list[Value]]:
@@ -97,14 +101,15 @@ def _draw(panels: Sequence[tuple[str, Row]]) -> str:
 
 
 def _panel(axes: Axes, label: str, method: Method, seeds: Sequence[AfterSteps]) -> None:
-    """The mean over seeds of both accuracies of each step."""
-    used, trained = (
-        [statistics.fmean(step) for step in zip(*accuracies, strict=True)]
+    """The mean over seeds of both accuracies of each step, with its interval."""
+    means = [
+        [mean_of(step) for step in zip(*accuracies, strict=True)]
         for accuracies in (
             [seed.inference.step_accuracy for seed in seeds],
             [seed.batch.step_accuracy for seed in seeds],
         )
-    )
+    ]
+    used, trained = ([mean.value for mean in line] for line in means)
     steps = range(1, len(used) + 1)
     # A marker on each of 20 steps would hide the line.
     common = {"markevery": max(1, len(steps) // 8), "clip_on": False}
@@ -112,6 +117,10 @@ def _panel(axes: Axes, label: str, method: Method, seeds: Sequence[AfterSteps]) 
     hollow = line_style(method.colour, method.marker, _DASHES, hollow=True)
     axes.plot(steps, trained, **hollow | common | {"linewidth": 1.4})
     axes.plot(steps, used, **line_style(method.colour, method.marker) | common)
+    method_colour = colour(method.colour)
+    for line in means if len(seeds) > 1 else ():
+        spans, values = [mean.half_width or 0.0 for mean in line], [mean.value for mean in line]
+        axes.errorbar(steps, values, spans, fmt="none", ecolor=method_colour, elinewidth=1)
     axes.set_title(textwrap.fill(label, 28), pad=17)
     gap = f"step 1: {used[0]:.1f} %, gap {trained[0] - used[0]:.1f}"
     axes.text(0, 1.025, gap, transform=axes.transAxes, size=8.5, color=colour("muted"))

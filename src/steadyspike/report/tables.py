@@ -18,6 +18,11 @@ _ACCURACY_NOTE = (
     "Accuracy is top-1 on the test images. The headline is the last epoch's; the best epoch's is "
     "the highest test accuracy of any epoch, as the paper reports it."
 )
+_TEST_ERROR_NOTE = (
+    "The test set's error: half the width of the 95 % interval that this number of test images "
+    "leaves (binomial)."
+)
+
 _GAP_NOTE = (
     "The train–inference gap: how many percentage points more accurate the first step's own output "
     "is if norms normalize the test images as they normalized the training images. Vanilla BN and "
@@ -109,9 +114,9 @@ def table4(results: Results) -> Table:
         "table4",
         "Table 4. Accuracy of each normalization, with and without the threshold stabilizer",
         rows,
-        f"{_IDENTITY} normalization ots weight_decay {_ACCURACY} first_step gap "
+        f"{_IDENTITY} normalization ots weight_decay {_ACCURACY} test_error first_step gap "
         f"gross_firing_rate {_PAPER} seeds epochs",
-        [_ACCURACY_NOTE, _GAP_NOTE, *_notes(rows)],
+        [_ACCURACY_NOTE, _TEST_ERROR_NOTE, _GAP_NOTE, *_notes(rows)],
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from steadyspike.files import write_atomically
 from steadyspike.report import figures, tables
+from steadyspike.report.comparison import comparison
 from steadyspike.report.figures import Figure
 from steadyspike.report.membranes import figure3
 from steadyspike.report.page import Section, page
@@ -64,6 +65,7 @@ def report_sections(results: Results) -> list[Section]:
     sections: dict[str, tuple[str, list[Table | Figure | None]]] = {
         "steps": ("After each time step", [steps_figure(results)]),
         "accuracy": ("Accuracy", [tables.table1(results), tables.table4(results)]),
+        "comparison": ("Seeds", [comparison(results)]),
         "firing": ("Firing rates", [tables.table2(results), figures.figure2b(results)]),
         "memory": ("Training memory", [figures.figure2a(results)]),
         "membranes": ("Membrane potentials", [figure3(results)]),
