@@ -88,6 +88,9 @@ def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     cuda.grad_input(x, u, theta, 4.0, *[None] * 6)
     cuda.unpack(cuda.pack(x, 1), 1, dtype)
     call_norms(vector)
+    if x.dim() == 5:
+        flat = x.flatten(0, 1)
+        cuda.unpool(cuda.pool(flat), flat.shape)
 
 
 def call_norms(vector: Tensor) -> None:

@@ -4,6 +4,7 @@ Without a GPU Triton's interpreter runs its kernels on CPU tensors. It is chosen
 imported, for the whole process; so this file runs itself once more in a process of its own.
 """
 
+import itertools
 import math
 import os
 import subprocess
@@ -359,6 +360,32 @@ def test_bytes(backend: ModuleType, levels: int, layout: str, dtype: torch.dtype
     back = backend.unpack(packed, levels, dtype)
     assert back.dtype == dtype
     assert torch.equal(back, x)
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    "shape", [(3, 200, 6, 4), (2, 3, 7, 5), (2, 64, 33, 2), (1, 8, 3, 9), (0, 3, 4, 4)], ids=str
+)
+def test_pooling(
+    backend: ModuleType, shape: tuple[int, ...], layout: Any, dtype: torch.dtype
+) -> None:
+    x = torch.randn(shape).to(dtype).contiguous(memory_format=layout)
+    y = backend.pool(*on(backend, x))
+    exact = torch.empty(*shape[:2], *(side // 2 for side in shape[2:]), dtype=torch.float64)
+    for row, column in itertools.product(range(exact.shape[2]), range(exact.shape[3])):
+        window = x[:, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        exact[:, :, row, column] = window.double().mean((2, 3))
+    rel = BFLOAT16 if dtype == torch.bfloat16 else 1e-6
+    assert y.dtype == dtype
+    assert_near(y.cpu(), exact, rel=rel)
+    grad = torch.randn(exact.shape).to(dtype).contiguous(memory_format=layout)
+    back = backend.unpool(*on(backend, grad), x.shape).cpu()
+    expected = torch.zeros(shape, dtype=dtype)  # a row or column too many has no gradient
+    spread = (grad / 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected[:, :, : spread.shape[2], : spread.shape[3]] = spread
+    assert torch.equal(back, expected)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -48,7 +48,7 @@ def test_compiled_without_a_gpu(capability: int, compilers: Compilers) -> None:
     names = {name for name, *_ in lines}
     kernels = ("moments", "charge", "grad_sums", "combine_moments", "combine_charge", "fire")
     kernels += ("combine_sums", "grad_input", "pack", "unpack")
-    kernels += ("norm_forward", "norm_backward", "norm_fold")
+    kernels += ("pool", "unpool", "norm_forward", "norm_backward", "norm_fold")
     assert names == {f"_{kernel}_kernel" for kernel in kernels}
     for name, spilled, contracted, narrow in lines:
         assert (name, spilled, contracted) == (name, "0", "0")
@@ -60,7 +60,8 @@ def test_more_values_than_32_bits_count() -> None:
     x = torch.zeros(2**31 + 64, dtype=torch.bfloat16, device="cuda").view(1, -1, 64)
     x[0, -1] = 1
     mean, _ = cuda.moments(x)
-    assert mean.tolist() == torch.full((1, 64), 1 / x.shape[1]).tolist()  # in float32
+    # Each program's mean is rounded to float32 before they are combined.
+    assert mean.tolist() == [pytest.approx([1 / x.shape[1]] * 64, rel=1e-6)]
     packed = cuda.pack(x, 1)
     assert packed[0, -2:].sum() == 64
     del packed

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from steadyspike.evaluate.metrics import Operations
+from steadyspike.snn.conv import AveragePool
 from steadyspike.snn.neuron import LIF
 
 # 45 nm, 0.9 V, 32-bit floating point: an addition 0.9 pJ, a multiplication 3.7 pJ.
@@ -71,6 +72,7 @@ class OperationCounter:
         device = next(model.parameters()).device
         zero = torch.zeros((), dtype=torch.int64, device=device)
         self._neurons = [module for module in model.modules() if isinstance(module, LIF)]
+        self._pools = [module for module in model.modules() if isinstance(module, AveragePool)]
         self._synapses = {
             name: module for name, module in model.named_modules() if isinstance(module, Synapse)
         }
@@ -84,10 +86,15 @@ class OperationCounter:
         def spikes_of(neuron: nn.Module, args: Any, spikes: Tensor) -> None:
             _set_spike_value(spikes, 1.0)
 
+        def pooled(pool: nn.Module, args: Any, means: Tensor) -> None:
+            value = _spike_value(args[0])
+            _set_spike_value(means, None if value is None else value / 4)
+
         def count(name: str, synapse: Synapse) -> Any:
             return lambda _module, args, _output: self._count(name, synapse, args[0])
 
         hooks = [neuron.register_forward_hook(spikes_of) for neuron in self._neurons]
+        hooks += [pool.register_forward_hook(pooled) for pool in self._pools]
         hooks += [
             synapse.register_forward_hook(count(name, synapse))
             for name, synapse in self._synapses.items()

@@ -33,6 +33,8 @@ floating type. What is stored of a step is u before the reset; the next charge d
     a, b, c of `grad_input`, and the gradients of γ, β and the offset.
 ``norm_fold(noted, running, weight, between, unbias, fallbacks)``
     The running statistics at the end of a presentation.
+``pool(x)``, ``unpool(grad, shape)``
+    Means over 2 by 2 pixels of (N, C, H, W), and their gradient of that shape.
 ``pack(x, levels)``, ``unpack(packed, levels, dtype)``
     Multiples of 1/levels, up to 255/levels, as bytes and back.
 """

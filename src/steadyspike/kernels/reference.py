@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from steadyspike.kernels.norm import norm_backward, norm_fold, norm_forward, norm_inference
@@ -22,7 +23,9 @@ __all__ = [
     "norm_forward",
     "norm_inference",
     "pack",
+    "pool",
     "unpack",
+    "unpool",
 ]
 
 
@@ -130,6 +133,20 @@ def grad_input(
         return g.to(grad.dtype)
     normalized = (_wide(x) - _along(mean, x)) / _along(std, x)
     return (_along(a, x) * g + _along(b, x) + _along(c, x) * normalized).to(x.dtype)
+
+
+def pool(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2)
+
+
+def unpool(grad: Tensor, shape: torch.Size) -> Tensor:
+    last = grad.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    # torch's backward function reads only the shape and layout of the inputs, not their values.
+    like = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=layout)
+    backward = torch.ops.aten.avg_pool2d_backward
+    x: Tensor = backward(grad, like, [2, 2], [2, 2], [0, 0], False, True, None)
+    return x
 
 
 def pack(x: Tensor, levels: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Convolutions and poolings of spikes that store little for the backward pass.
 
 Spikes are 0 or 1 and their means over 2 by 2 pixels are quarters: one byte holds them exactly,
-where the framework would store four.
+where the framework would store four. (On a GPU in bfloat16 it stores two, as they are.)
 """
 
 from types import ModuleType
@@ -37,7 +37,9 @@ def convolve(conv: Convolution, x: Tensor, levels: int | None, *, biased: bool =
     flat = x.flatten(0, 1)  # (K, N, C, H, W) -> (K N, C, H, W)
     backend = kernels.backend(flat)
     learns = torch.is_grad_enabled() and conv.weight.requires_grad
-    if backend is kernels.reference or levels is None or not learns:
+    # On a GPU, packing and unpacking to save one of two bytes would take longer than it is worth.
+    small = x.is_cuda and x.element_size() <= 2
+    if backend is kernels.reference or levels is None or small or not learns:
         y: Tensor = conv(flat, biased=biased)
     else:
         weight, bias = conv.weight, conv.bias if biased else None
@@ -129,11 +131,7 @@ class AveragePool(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(0, 1)
-        if self.training and flat.requires_grad:
-            y: Tensor = _AveragePool.apply(flat)
-        else:
-            y = F.avg_pool2d(flat, 2)
+        y: Tensor = _AveragePool.apply(x.flatten(0, 1))
         steps: Tensor = y.unflatten(0, x.shape[:2])
         return steps
 
@@ -141,18 +139,11 @@ class AveragePool(nn.Module):
 class _AveragePool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.shape = x.shape
-        return F.avg_pool2d(x, 2)
+        ctx.shape, ctx.backend = x.shape, kernels.backend(x)
+        y: Tensor = ctx.backend.pool(x)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grad = grads[0]
-        last = grad.is_contiguous(memory_format=torch.channels_last)
-        memory_format = torch.channels_last if last else torch.contiguous_format
-        # The backward function reads only the shape and layout of the inputs, not their values.
-        like = torch.empty(
-            ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=memory_format
-        )
-        backward = torch.ops.aten.avg_pool2d_backward
-        x: Tensor = backward(grad, like, [2, 2], [2, 2], [0, 0], False, True, None)
+        x: Tensor = ctx.backend.unpool(grads[0], ctx.shape)
         return x

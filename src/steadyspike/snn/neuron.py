@@ -332,8 +332,12 @@ def _steps_like(x: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
     """Uninitialized (K, N, C, ...), each step laid out in memory as those of ``x``."""
     if len(x) == steps:
         return torch.empty_like(x, dtype=dtype)
-    flat = torch.empty((steps * x.shape[1], *x.shape[2:]), dtype=dtype, device=x.device)
-    if x.dim() == 5 and x[0].is_contiguous(memory_format=torch.channels_last):
-        flat = flat.contiguous(memory_format=torch.channels_last)
+    last = x.dim() == 5 and x[0].is_contiguous(memory_format=torch.channels_last)
+    flat = torch.empty(
+        (steps * x.shape[1], *x.shape[2:]),
+        dtype=dtype,
+        device=x.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
     every: Tensor = flat.unflatten(0, (steps, x.shape[1]))
     return every

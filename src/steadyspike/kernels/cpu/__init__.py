@@ -10,6 +10,7 @@ from steadyspike.kernels.cpu.operations import (
     unpack,
 )
 from steadyspike.kernels.norm import norm_backward, norm_fold, norm_forward, norm_inference
+from steadyspike.kernels.reference import pool, unpool
 
 __all__ = [
     "charge",
@@ -22,5 +23,7 @@ __all__ = [
     "norm_forward",
     "norm_inference",
     "pack",
+    "pool",
     "unpack",
+    "unpool",
 ]

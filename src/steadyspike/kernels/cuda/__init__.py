@@ -11,6 +11,7 @@ from steadyspike.kernels.cuda.bytes import pack, unpack
 from steadyspike.kernels.cuda.forward import charge, fire
 from steadyspike.kernels.cuda.moments import moments
 from steadyspike.kernels.cuda.norm import norm_backward, norm_fold, norm_forward, norm_inference
+from steadyspike.kernels.cuda.pooling import pool, unpool
 
 __all__ = [
     "charge",
@@ -23,5 +24,7 @@ __all__ = [
     "norm_forward",
     "norm_inference",
     "pack",
+    "pool",
     "unpack",
+    "unpool",
 ]
