@@ -68,7 +68,7 @@ def results(folder: Path) -> list[str]:
     if SEEDS in shown and ROOT in shown:
         shown.remove(ROOT)
     measured = [_of_pipeline(folder / name) for name in shown]
-    figures = [_figure(name, each.setting) for name, each in zip(shown, measured, strict=True)]
+    figures = [_figure(name) for name in shown]
     on_a_gpu = _on_a_gpu(folder)
     columns = [*measured, *([on_a_gpu] if on_a_gpu else [])]
     return [*figures, _accuracies(columns)] if columns else []
@@ -129,10 +129,10 @@ def _setting(dataset: str, network: str, epochs: Sequence[int], seeds: int) -> s
     return f"{dataset}, {network}, {trained} epochs, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
-def _figure(pipeline: str, setting: str) -> str:
+def _figure(pipeline: str) -> str:
     place = "reports" if pipeline == ROOT else f"{pipeline}/reports"
-    alt = f"Accuracy of each time step's own output, by method. {setting}"
-    return f'<a href="{place}/index.html"><img alt="{alt}" src="{place}/steps.svg"></a>'
+    image = f'<img alt="Accuracy by time step and method" src="{place}/steps.svg">'
+    return f'<a href="{place}/index.html">{image}</a>'
 
 
 def _accuracies(columns: Sequence[Measured]) -> str:
