@@ -153,6 +153,8 @@ def test_each_method_has_one_name_and_its_own_look() -> None:
     ours = model.model_copy(update={"warm_up_statistics": True})
     assert method_of(ours).label == "OSR, warmed up (ours)"
     assert method_of(ours).key not in METHODS
+    looks = {(method.colour, method.marker) for method in [*METHODS.values(), method_of(ours)]}
+    assert len(looks) == len(METHODS) + 1
     for look in ("colour", "marker", "dashes"):
         assert len({getattr(method, look) for method in METHODS.values()}) == len(METHODS)
 

@@ -1,6 +1,6 @@
 """The methods that the paper compares: their names, and how their lines look in figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steadyspike.models.blocks import NormName
 from steadyspike.train.config import ModelOptions
@@ -60,5 +60,6 @@ def method_of(model: ModelOptions) -> Method:
 
 
 def _warmed_up(method: Method) -> Method:
+    """In the same colour as without, with another marker and dashes."""
     label = f"{method.label}, warmed up (ours)"
-    return Method(label, label, method.norm, method.stabilize_threshold, method.online)
+    return replace(method, key=label, label=label, marker="P", dashes=(4, 1.5))
