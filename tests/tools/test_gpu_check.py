@@ -1,9 +1,12 @@
 """`make gpu-check`, rehearsed on a CPU, and its records."""
 
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +38,7 @@ def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
     status, out, record = rehearse(tmp_path, "--epochs", 2)
     states = {name: part["state"] for name, part in record["parts"].items()}
     assert states == dict.fromkeys(states, "done"), out
-    assert status == 0
+    assert status == 0, out
     assert len(states) == 7
     rows = {row["name"]: row for part in record["parts"].values() for row in part["rows"]}
     assert rows["float32 K 4"]["holds"]
@@ -90,3 +93,91 @@ def test_another_machines_record_is_not_added_to(tmp_path: Path) -> None:
     done = gpu_check("environment", "--rehearse", "--merge", path)
     assert done.returncode == 2
     assert "device: expected 'CPU, a rehearsal', found 'A GPU'" in done.stderr
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """The tool's own modules."""
+    monkeypatch.syspath_prepend(str(TOOL))
+    before = set(sys.modules)
+    names = ("record", "common", "cifar10", "process")
+    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    for name in set(sys.modules) - before:
+        if str(TOOL) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_epochs_are_as_many_as_there_is_time_for(
+    modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = modules.cifar10
+    monkeypatch.setattr(tool, "_epoch_seconds", lambda *_: 1.0)
+    options = modules.common.Options(
+        rehearse=True,
+        seconds=0,
+        work="",
+        epochs=1000,
+        images=None,
+        experiments=(),
+        precision="bfloat16",
+    )
+    dataset = modules.common.noise(16, 8, 12)
+    (row,) = tool._trained(options, dataset, "vggsnn-osr", tool.ENDING + 4.0)
+    assert row.result == "not run: 4 s left, an epoch takes 1.0 s"
+    *unfinished, row, steps = tool._trained(options, dataset, "vggsnn-osr", tool.ENDING + 6.5)
+    assert [each.ended for each in unfinished] == [False] * 5
+    assert unfinished[1].result.startswith("unfinished: epoch 2 of 6, ")
+    assert "after 6 epochs (of 1000: no more time)" in row.result
+    assert [epoch["epoch"] for epoch in row.data["epochs"]] == [1, 2, 3, 4, 5, 6]
+    assert row.data["epochs"][3]["learning_rate"] == pytest.approx(0.05)  # half of six epochs
+    assert row.configuration["training"]["epochs"] == 6
+    assert (row.target, steps.target) == ("", "")  # those are of 60 epochs
+
+
+def test_a_record_is_read_as_it_was_written(modules: SimpleNamespace, tmp_path: Path) -> None:
+    record = modules.record
+    part = record.Part("2026-11-27T00:00:00+00:00", "done", 3.0)
+    part.add(record.Row("speed", "unfinished", ended=False))
+    part.add(record.Row("bits", "other bits | again", holds=False))
+    target = modules.common.compared(1.52, "at most", 1.6)
+    part.add(record.Row("speed", "fast", target=target, table=[["T", "s"], ["4", "0.5"]]))
+    assert [row.name for row in part.rows] == ["speed", "bits"]
+    assert not part.sound
+    whole = record.Record("2026-11-27", "A GPU", "abc1234", {"steps": part})
+    path = tmp_path / "record.json"
+    whole.save(path, {"steps": "Steps"})
+    assert record.read_record(path) == whole
+    page = path.with_suffix(".md").read_text()
+    assert "| speed | fast                | (at most 1.6: reached) |" in page
+    assert r"| bits  | other bits \| again | fails" in page
+    assert "|   4 |" in page or "| 4   |" in page
+    line = record.text_line("steps", part.rows[1])
+    assert line == "steps       FAIL bits: other bits | again"
+
+
+def test_a_part_that_dies_keeps_its_rows(modules: SimpleNamespace, tmp_path: Path) -> None:
+    """Of a part that runs over its limit, all that it has started dies too."""
+    script = tmp_path / "part.py"
+    script.write_text(
+        "import json, subprocess, sys, time\n"
+        "row = dict(name=sys.argv[1], result='here')\n"
+        "print(json.dumps(row), flush=True)\n"
+        "if sys.argv[1] == 'fails': sys.exit('no such card')\n"
+        "child = subprocess.Popen(['sleep', '1000'])\n"
+        f"open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(1000)\n"
+    )
+    process = modules.process
+    process.__file__ = str(tmp_path / "process.py")
+    shown = []
+    parts = {}
+    for name in ("fails", "hangs"):
+        parts[name] = part = modules.record.Part("now")
+        options = {"seconds": 2.0, "rehearse": True}
+        process.run_part(name, options, part, tmp_path / f"{name}.log", shown.append)
+        assert [row.name for row in part.rows] == [name]
+    assert [row.name for row in shown] == ["fails", "hangs"]
+    assert parts["fails"].state == "failed, status 1: no such card"
+    assert parts["hangs"].state == "over its limit of 2 s"
+    child = Path("/proc") / (tmp_path / "child").read_text() / "stat"
+    assert not child.exists() or " Z " in child.read_text()

@@ -138,5 +138,4 @@ def text_line(name: str, row: Row, width: int = 170) -> str:
     """A row in one line of at most ``width`` characters."""
     mark = {None: "    ", True: "ok  ", False: "FAIL"}[row.holds]
     line = " ".join(filter(None, (f"{name:11} {mark} {row.name}: {row.result}", row.target)))
-    line = " ".join(line.split(" "))
     return line if len(line) <= width else line[: width - 1] + "…"
