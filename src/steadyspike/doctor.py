@@ -260,14 +260,14 @@ def kernels(driver: Driver) -> Iterator[Finding]:
 
 
 def memory() -> Iterator[Finding]:
-    """Free memory, a container's limit, and the shared memory that loading images needs."""
+    """Free memory, a container's limit, and the shared memory through which GPUs exchange."""
     kib = dict(re.findall(r"(?m)^(\w+): +(\d+)", (PROC / "meminfo").read_text()))
     found = f"{_size(int(kib['MemAvailable']) << 10)} of {_size(int(kib['MemTotal']) << 10)} free"
     if MEMORY_LIMIT.is_file() and (limit := MEMORY_LIMIT.read_text().strip()).isdecimal():
         found += f", limited to {_size(int(limit))} in this container"
     yield Finding("memory", found)
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
-    advice = "if loading images fails: --shm-size, shm_size, or a lower STEADYSPIKE_WORKERS"
+    advice = "several GPUs may need more (NCCL): --shm-size, or shm_size in Compose"
     yield Finding("shared memory", f"{_size(free)} free", advice if free < GIB else "")
 
 

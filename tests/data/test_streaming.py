@@ -1,5 +1,3 @@
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +8,6 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from steadyspike.data import streaming
 from steadyspike.data.augmentation import random_boxes
 from steadyspike.data.loading import batches, epoch_order
 from steadyspike.data.streaming import (
@@ -126,12 +123,3 @@ def test_a_damaged_image_is_named_in_one_line(
     (tmp_path / "7.JPEG").unlink()
     with pytest.raises(UserError, match=r"/7\.JPEG: .*No such file"):
         visit(broken)
-
-
-def test_a_killed_worker_is_reported_in_one_line(
-    split: StreamedSplit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streaming, "decode", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(UserError, match="a process that decodes images died") as caught:
-        visit(replace(split, workers=1))
-    assert "\n" not in str(caught.value)

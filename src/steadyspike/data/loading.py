@@ -108,4 +108,4 @@ def read_ahead(batches: Iterator[Batch], depth: int = READ_AHEAD) -> Iterator[Ba
             yield indices, samples, labels
     finally:
         stopped.set()
-        reader.join()
+        reader.join(1.0)  # a read that hangs must not keep a run from ending

@@ -4,9 +4,10 @@ A batch depends on the indices, seed and epoch alone, never on the workers.
 """
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,19 +16,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from steadyspike.data.augmentation import random_boxes
 from steadyspike.data.dataset import Batch
-from steadyspike.data.images import WORKERS_VARIABLE, decode, read_file, worker_count
-from steadyspike.errors import UserError
+from steadyspike.data.images import decode, read_file, worker_count
+from steadyspike.data.workers import filled
 
 SIDE = 224  # of the crop
 SHORT_SIDE = 256  # of the resized image whose centre is the test crop
 MIN_AREA = 0.08  # of the image's that a random crop keeps
-
-READ_AHEAD = 2  # batches a worker
 
 
 class Images(Protocol):
@@ -88,54 +85,37 @@ class StreamedSplit:
             seed = epoch = None
         elif seed is None or epoch is None:
             raise ValueError("a split with random crops needs the seed and the epoch")
-        return self._stream(parts, _Reader(self.images, seed, epoch))
+        return self._stream(parts, seed, epoch)
 
-    def _stream(self, parts: Sequence[Tensor], reader: "_Reader") -> Iterator[Batch]:
-        workers = min(worker_count() if self.workers is None else self.workers, len(parts))
-        loader = DataLoader(
-            reader,
-            batch_size=None,  # the reader is asked for whole batches
-            sampler=[part.tolist() for part in parts],
-            num_workers=workers,
-            prefetch_factor=READ_AHEAD if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_ignore_interrupts,
-            generator=torch.Generator(),  # or it would draw from the global one
-        )
-        try:
-            for part, images in zip(parts, loader, strict=True):
-                if isinstance(images, UserError):
-                    raise images
-                yield part, images, self.labels[part]
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UserError(
-                f"a process that decodes images died; expected shared memory for"
-                f" {workers * READ_AHEAD} batches: give a container more (--shm-size=16g) or set"
-                f" {WORKERS_VARIABLE} below {workers}"
-            ) from error
+    def _stream(
+        self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
+    ) -> Iterator[Batch]:
+        workers = worker_count() if self.workers is None else self.workers
+        fill = partial(_fill, self.images, seed, epoch)
+        arrays = filled(fill, [part.tolist() for part in parts], (SIDE, SIDE, 3), workers)
+        pin = torch.cuda.is_available()
+        with closing(arrays):
+            for part, array in zip(parts, arrays, strict=True):
+                images = torch.from_numpy(array)
+                images = images.pin_memory() if pin else images.clone()
+                yield part, images.permute(0, 3, 1, 2), self.labels[part]
 
 
-class _Reader(TorchDataset[Tensor | UserError]):
-    """Maps a batch of indices to images (N, 3, 224, 224); without a seed, to their centres."""
-
-    def __init__(self, images: Images, seed: int | None, epoch: int | None) -> None:
-        self.images, self.seed, self.epoch = images, seed, epoch
-
-    def __getitem__(self, indices: list[int]) -> Tensor | UserError:
-        batch = np.empty((len(indices), SIDE, SIDE, 3), dtype=np.uint8)
-        try:
-            for n, index in enumerate(indices):
-                image = decode(self.images.read(index), self.images.name(index))
-                if self.seed is None or self.epoch is None:
-                    crop = central_crop(image)
-                else:
-                    crop = random_resized_crop(image, self.seed, self.epoch, index)
-                batch[n] = np.asarray(crop)
-        except UserError as error:
-            return error  # raised here, its message would have the worker's traceback
-        return torch.from_numpy(batch).permute(0, 3, 1, 2)
+def _fill(
+    images: Images,
+    seed: int | None,
+    epoch: int | None,
+    indices: list[int],
+    out: NDArray[np.uint8],
+) -> None:
+    """Writes the crops of ``indices`` to ``out`` (N, 224, 224, 3); without a seed, the centres."""
+    for n, index in enumerate(indices):
+        image = decode(images.read(index), images.name(index))
+        if seed is None or epoch is None:
+            crop = central_crop(image)
+        else:
+            crop = random_resized_crop(image, seed, epoch, index)
+        out[n] = np.asarray(crop)
 
 
 # Cropped and resized as Pillow images: torchvision resizes a tensor to other bits.
@@ -156,9 +136,3 @@ def central_crop(image: Image.Image) -> Image.Image:
 
     crop: Image.Image = functional.center_crop(functional.resize(image, [SHORT_SIDE]), [SIDE])
     return crop
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """A terminal sends these to all its processes; the parent handles them."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
