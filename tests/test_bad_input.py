@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -235,3 +236,15 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     finally:
         subprocess.run(["umount", str(locked)], capture_output=True)
         locked.chmod(0o755)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0, 2.0])
+def test_ctrl_c_during_start_up_prints_nothing(tmp_path: Path, seconds: float) -> None:
+    make_project(tmp_path)
+    process = start(tmp_path, "train", "tiny")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert (out, "Traceback" in err) == ("", False), err

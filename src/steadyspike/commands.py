@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,12 @@ def _prepare() -> None:
     from steadyspike.train.determinism import make_deterministic
 
     make_deterministic()
+
+
+def _clean_up_after_ctrl_c() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt, where there is something to remove or to restore."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _load(experiment: "Experiment") -> "Dataset":
@@ -45,6 +52,7 @@ def fetch(options: argparse.Namespace) -> None:
     from steadyspike import data
     from steadyspike.files import write_atomically
 
+    _clean_up_after_ctrl_c()
     path = data.fetch(options.dataset, **_options_in(options.params, options.dataset))
     if options.manifest is not None:
         write_atomically(options.manifest, path.read_bytes())
@@ -85,10 +93,9 @@ def train(options: argparse.Namespace) -> int | None:
             dataset = _load(experiment)
             train_run(experiment, dataset, folder, ranks, deadline, options.checkpoint_every)
     except Stopped as stopped:
-        notify(
-            f"steadyspike: {experiment.name} stopped; the same command goes on from "
-            f"{folder / CHECKPOINT}"
-        )
+        checkpoint = folder / CHECKPOINT
+        later = f"goes on from {checkpoint}" if checkpoint.exists() else "starts again"
+        notify(f"steadyspike: {experiment.name} stopped; the same command {later}")
         return stopped.exit_status
     return None
 
@@ -163,6 +170,7 @@ def report(options: argparse.Namespace) -> None:
 def bench(options: argparse.Namespace) -> int:
     from steadyspike.bench.run import bench
 
+    _clean_up_after_ctrl_c()
     return bench(options)
 
 

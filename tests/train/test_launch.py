@@ -14,6 +14,7 @@ from tiny import (
     in_process,
     make_project,
     refused,
+    start,
     start_machines,
     trained,
     trained_by_two,
@@ -69,6 +70,18 @@ def test_machines_that_never_meet(tmp_path: Path, host: str, conf: str, message:
     result = command(tmp_path, "launch", *options, f"--rdzv-conf={conf}", "train", "tiny")
     refused(result, endpoint, message, status=1)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_other_machines_are_awaited(tmp_path: Path, number: signal.Signals) -> None:
+    """Of an address that drops every packet: torch waits outside Python."""
+    endpoint = "--rdzv-endpoint=192.0.2.1:29400"
+    process = start(tmp_path, "launch", "--nnodes=2", "--rdzv-backend=c10d", endpoint, "train", "x")
+    time.sleep(8)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (-number, "")
 
 
 @pytest.mark.slow

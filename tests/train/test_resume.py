@@ -6,11 +6,13 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from steadyspike.data.dataset import Batch, Split
 from steadyspike.errors import UserError
 from steadyspike.train import accuracy, run
 from steadyspike.train.checkpoint import save_checkpoint
@@ -319,3 +321,27 @@ def test_output_that_nobody_reads_any_more_does_not_stop_training(tmp_path: Path
         assert process.wait(120) == 0
     for root in ("nohup", "tee"):
         assert outputs(tmp_path / root / "runs/tiny") == outputs(trained() / "runs/tiny")
+
+
+@pytest.mark.parametrize("last", [0, 2])
+def test_a_sample_that_cannot_be_read_leaves_a_checkpoint(
+    last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, dataset, path = tiny_experiment(), tiny_dataset(), tmp_path / "checkpoint.pt"
+    gather = Split.gather
+
+    def broken(self: Split, *arguments: Any) -> Iterator[Batch]:
+        for number, batch in enumerate(gather(self, *arguments)):
+            if number == last:
+                raise UserError("x.JPEG: expected an image")
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Split, "gather", broken)
+        with pytest.raises(UserError, match=r"x\.JPEG"):
+            train(experiment, dataset, path)
+    saved = saved_state(path, experiment)
+    assert saved is not None
+    assert (saved["epoch"], saved["batch"]) == (0, last)
+    resumed, _ = train(experiment, dataset, path)
+    assert outcome(resumed) == outcome(finish(Trainer(experiment, dataset)))

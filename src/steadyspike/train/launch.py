@@ -1,10 +1,12 @@
 """`steadyspike launch`: runs `steadyspike train` under torchrun."""
 
 import os
+import threading
 from collections.abc import Sequence
 
 from steadyspike.console import notify
 from steadyspike.errors import UserError
+from steadyspike.train.signals import LIMIT, on_arrival
 
 
 class RendezvousFailed(UserError):
@@ -60,8 +62,16 @@ def launch(arguments: Sequence[str]) -> int:
     options.training_script_args = [command, *options.training_script_args]
     # torchrun would set 1 and print a warning; `pin_cpu` decides the threads anyway.
     os.environ.setdefault("OMP_NUM_THREADS", "2")
+    ended = threading.Event()
+
+    def end(number: int) -> None:
+        """Also while torch waits for other machines; its processes have ended by then."""
+        if not ended.wait(LIMIT + 1.5):
+            os._exit(128 + number)
+
     try:
-        run(options)
+        with on_arrival(end, ended):
+            run(options)
     except RendezvousError as error:
         raise RendezvousFailed(
             f"--rdzv-endpoint {options.rdzv_endpoint}: {options.nnodes} machines did not meet "

@@ -28,8 +28,8 @@ from steadyspike.train.distributed import ALONE, Ranks
 from steadyspike.train.history import history_csv
 from steadyspike.train.network import check_device
 from steadyspike.train.progress import TrainingDisplay
-from steadyspike.train.signals import Stopped, stop_request
-from steadyspike.train.trainer import Trainer
+from steadyspike.train.signals import Overdue, Stopped, stop_request
+from steadyspike.train.trainer import Diverged, Trainer
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 300.0  # between checkpoints within an epoch
@@ -106,7 +106,8 @@ def train(
     Raises:
         Stopped: a signal or the deadline ended the run; its checkpoint is written.
         Diverged: a loss was not finite; the last good checkpoint is kept.
-        UserError: the checkpoint is damaged or belongs to another experiment.
+        UserError: the checkpoint is damaged or belongs to another experiment; or a sample cannot
+            be read: then a checkpoint is written.
     """
     trainer = Trainer(experiment, dataset, ranks)
     _resume(trainer, checkpoint)
@@ -117,7 +118,15 @@ def train(
 
     def save() -> None:
         if ranks.writes:
-            save_checkpoint(checkpoint, experiment, trainer.state())
+            with request.saving():
+                save_checkpoint(checkpoint, experiment, trainer.state())
+
+    def save_between_batches() -> None:
+        """For several processes, which cannot agree on a batch here, the last one is kept."""
+        if ranks.alone and trainer.between_batches:
+            if trainer.batch:
+                trainer.running_metrics()  # raises before a diverged state is saved
+            save()
 
     began = last_saved = time.monotonic()
     display = TrainingDisplay(
@@ -130,29 +139,38 @@ def train(
     with display, stop_request(deadline) as request:
 
         def stop_during_evaluation() -> None:
-            # Several processes evaluate different batches, so they cannot agree where to stop.
-            if ranks.alone and request.exit_status is not None:
+            # The state is the same in all processes now, so each may stop by itself.
+            if request.exit_status is not None:
                 save()
                 raise Stopped(request.exit_status)
 
-        while not trainer.finished:
-            for images in trainer.run_epoch():
-                if display.advance(images):
-                    display.show(trainer.epoch + 1, *trainer.running_metrics())
-                overdue = time.monotonic() - last_saved > checkpoint_every
-                # 0: continue; 1: save; more: save and exit with this status. The maximum makes
-                # all processes do the same after the same batch.
-                action = ranks.max(request.exit_status or int(overdue))
-                if action:
-                    trainer.synchronize()
-                    trainer.running_metrics()  # raises before a diverged state is saved
-                    save()
-                    last_saved = time.monotonic()
-                if action > 1:
-                    raise Stopped(action)
-            display.finish_epoch(trainer.finish_epoch(stop_during_evaluation))
-            save()
-            last_saved = time.monotonic()
+        try:
+            while not trainer.finished:
+                for images in trainer.run_epoch():
+                    if display.advance(images):
+                        display.show(trainer.epoch + 1, *trainer.running_metrics())
+                    overdue = time.monotonic() - last_saved > checkpoint_every
+                    # 0: continue; 1: save; more: save and exit with this status. The maximum makes
+                    # all processes do the same after the same batch.
+                    action = ranks.max(request.exit_status or int(overdue))
+                    if action:
+                        trainer.synchronize()
+                        trainer.running_metrics()  # raises before a diverged state is saved
+                        save()
+                        last_saved = time.monotonic()
+                    if action > 1:
+                        raise Stopped(action)
+                display.finish_epoch(trainer.finish_epoch(stop_during_evaluation))
+                save()
+                last_saved = time.monotonic()
+        except Diverged:
+            raise
+        except UserError:  # for example an image that cannot be decoded
+            save_between_batches()
+            raise
+        except Overdue:
+            save_between_batches()
+            raise Stopped(request.exit_status or 1) from None
         # A signal after the last batch: stop before the next seed's run, which would not see it.
         status = ranks.max(0 if request.signal is None else 128 + request.signal)
         if status:

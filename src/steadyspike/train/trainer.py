@@ -62,6 +62,7 @@ class Trainer:
         )
         self.batches = math.ceil(len(dataset.train) / options.batch)
         self.epoch, self.batch = 0, 0  # finished epochs, and finished batches of the current one
+        self.between_batches = True  # else `state` is none to resume from
         self.rows: list[EpochRow] = []
         self.best: dict[str, Tensor] = {}  # the weights of the best epoch so far
         self.digests: dict[str, dict[str, str]] = {}
@@ -164,12 +165,14 @@ class Trainer:
         drawn = self.passes.draw(self.epoch, order, self.batch)
         each = zip(sizes, shards, loaded, drawn, strict=True)
         for size, shard, (_, samples, labels), (choices, *kept) in each:
+            self.between_batches = False
             rows = choices if shard is None else shard.of_whole(choices)
             inputs = [samples, labels, rows, *kept]
             self._train_batch(inputs, shard)
             self.batch += 1
             if self.batches_done in DIGEST_BATCHES:
                 self.digests[str(self.batches_done)] = state_digest(self.model.state_dict())
+            self.between_batches = True
             yield size
 
     def _train_batch(self, inputs: Sequence[Tensor], shard: Shard | None) -> None:
@@ -212,6 +215,7 @@ class Trainer:
         Raises:
             Diverged: a loss, a gradient, a running statistic or the test loss is not finite.
         """
+        self.synchronize()
         loss, accuracy = self.running_metrics()
         how = Presentation.of(self.experiment)
         score = evaluate(self.model, self.dataset, how, self.ranks, after_test_batch, self.present)
@@ -223,7 +227,7 @@ class Trainer:
         fallbacks = sum(
             int(module.fallbacks) for module in self.model.modules() if isinstance(module, OSR)
         )
-        self.synchronize()
+        self.between_batches = False
         row = EpochRow(
             epoch=self.epoch + 1,
             learning_rate=self.optimizer.param_groups[0]["lr"],
@@ -243,6 +247,7 @@ class Trainer:
             }
         self.epoch, self.batch = self.epoch + 1, 0
         self._begin_epoch()
+        self.between_batches = True
         return row
 
     def _diverged(self, what: str) -> Diverged:
