@@ -76,8 +76,10 @@ def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     whole = {"statistics": True}  # of several processes
     for last, norm, zero_reset in itertools.product(first, norms, (False, True)):
         stabilizer = Stabilizer(1.0, torch.empty(2), last is None, theta[0])
-        fixed = {"spikes": torch.empty_like(x[0]), "fire_at": 1.0}
-        for then in ({"stabilizer": stabilizer}, whole, fixed):
+        spikes = torch.empty_like(x[0])
+        fixed = {"spikes": spikes, "fire_at": 1.0}
+        live = {"stabilizer": stabilizer}
+        for then in (live, {**live, "last_spikes": spikes}, whole, fixed):
             cuda.charge(
                 x[0], norm, norm, last, theta[0], leak=0.5, zero_reset=zero_reset, out=out, **then
             )

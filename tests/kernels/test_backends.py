@@ -124,7 +124,11 @@ def test_charge_and_fire(
         again = torch.empty_like(out)
         backend.charge(*given_, out=again, **how)
         fired = torch.empty_like(spikes)
-        backend.fire(out, on(backend, torch.tensor(0.25))[0], fired)
+        at = on(backend, torch.tensor(0.25))[0]
+        backend.fire(out, at, fired)
+        later = torch.empty_like(spikes)
+        after = torch.empty_like(out)
+        backend.charge(*given_[:3], out, at, out=after, last_spikes=later, **how)
     exact = torch.empty_like(out, dtype=torch.float64)
     exact_sums = reference.charge(*wide(*given_), out=exact, **how)
     assert_near(out, exact)
@@ -132,6 +136,7 @@ def test_charge_and_fire(
     # A neuron at the threshold may be on either side of it: the stored u decides.
     assert torch.equal(spikes, (out >= 0.5).to(spikes.dtype))
     assert torch.equal(fired, (out >= 0.25).to(fired.dtype))
+    assert torch.equal(fired, later)
     assert (sums is None) is not statistics
     if sums is not None and exact_sums is not None:
         assert_near(sums[0], exact_sums[0], scale=float(exact.abs().max()) if exact.numel() else 0)

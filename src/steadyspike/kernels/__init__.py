@@ -18,7 +18,7 @@ floating type. What is stored of a step is u before the reset; the next charge d
     before - threshold; ``before`` is None at the first step. And if asked for: ``statistics``
     returns (2,), the mean of out and the sum of squared deviations from it; a
     :class:`~steadyspike.kernels.stabilizer.Stabilizer` writes θ of the step, by those; ``spikes``
-    has out >= ``fire_at`` written to.
+    has out >= ``fire_at`` written to it, ``last_spikes`` has before >= ``threshold``.
 ``fire(u, threshold, out)``
     One step: ``out`` = 1 where u >= threshold (a scalar), else 0.
 ``grad_sums(grad, u, thresholds, slope, x, mean, std)``

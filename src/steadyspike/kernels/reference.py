@@ -68,9 +68,12 @@ def charge(
     stabilizer: Stabilizer | None = None,
     spikes: Tensor | None = None,
     fire_at: float | None = None,
+    last_spikes: Tensor | None = None,
 ) -> Tensor | None:
     u = _wide(x) if scale is None or shift is None else affine(x[None], scale, shift)[0]
     if before is not None and threshold is not None:
+        if last_spikes is not None:
+            fire(before, threshold, last_spikes)
         after = torch.zeros_like(before) if zero_reset else before - threshold
         u = torch.add(u, torch.where(before >= threshold, after, before), alpha=leak)
     out.copy_(u)

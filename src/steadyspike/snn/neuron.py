@@ -204,13 +204,16 @@ class LIF(StepModule):
                     stabilizer=stabilizer if self._shard is None else None,
                     spikes=None if known is None else spikes[k],
                     fire_at=known,
+                    # θ depends on u of the whole layer: the next step's charge, which reads it
+                    # anyway, fires.
+                    last_spikes=spikes[k - 1] if known is None and k > 0 else None,
                 )
                 if stabilizer is not None and statistics is not None:
                     self._stabilize(stabilizer, statistics, u[k])
-                if known is None:  # it depends on u of the whole layer
-                    backend.fire(u[k], threshold, spikes[k])
                 self.state.u = u[k]
                 self._note_step(u[k], first + k, threshold)
+            if known is None:
+                backend.fire(u[-1], thresholds[-1], spikes[-1])
         return with_gradient(
             spikes,
             currents,

@@ -112,9 +112,12 @@ def charge(
     stabilizer: Stabilizer | None = None,
     spikes: Tensor | None = None,
     fire_at: float | None = None,
+    last_spikes: Tensor | None = None,
 ) -> Tensor | None:
     """One step's membranes into ``out``; their statistics or threshold if asked for."""
     _expect_float32(out)
+    if last_spikes is not None and before is not None and threshold is not None:
+        fire(before, threshold, last_spikes)
     x, rows = _step_rows(x), _step_rows(out)
     before = None if before is None else _step_rows(before.float())
     scale, shift, threshold = (

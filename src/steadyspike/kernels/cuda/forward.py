@@ -27,8 +27,9 @@ NO_SPREAD = ROUNDING * 2.0**-23  # a standard deviation at most so large, relati
 
 @triton.jit
 def _charge_tile(
-    tile, mask, x, scale, shift, before, theta, leak, out, spikes, fire_at, ZERO_RESET: tl.constexpr
-):
+    tile, mask, x, scale, shift, before, theta, last_spikes, leak, out, spikes, fire_at,
+    ZERO_RESET: tl.constexpr,
+):  # fmt: skip
     """Charge, and if asked fire, the values at the offsets ``tile``; returns their u[t]."""
     u = tl.load(x + tile, mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
     if scale is not None:
@@ -36,6 +37,8 @@ def _charge_tile(
     if before is not None:
         last = tl.load(before + tile, mask, other=0.0, eviction_policy="evict_first")
         fired = last >= theta  # False for NaN, which then stays NaN
+        if last_spikes is not None:
+            tl.store(last_spikes + tile, tl.where(fired, 1.0, 0.0), mask)
         if ZERO_RESET:
             u += leak * tl.where(fired, 0.0, last)
         else:
@@ -53,6 +56,7 @@ def _charge_kernel(
     shift,
     before,
     threshold,
+    last_spikes,
     leak,
     out,
     spikes,
@@ -75,6 +79,8 @@ def _charge_kernel(
     out += start * channels
     if before is not None:
         before += start * channels
+    if last_spikes is not None:
+        last_spikes += start * channels
     if spikes is not None:
         spikes += start * channels
     if scale is not None:
@@ -84,8 +90,9 @@ def _charge_kernel(
 
     mask = (r < count)[:, None] & (c < channels)[None, :]
     u = _charge_tile(
-        tile, mask, x, scale, shift, before, theta, leak, out, spikes, fire_at, ZERO_RESET
-    )
+        tile, mask, x, scale, shift, before, theta, last_spikes, leak, out, spikes, fire_at,
+        ZERO_RESET,
+    )  # fmt: skip
     if partials is not None:
         columns = tl.minimum(BLOCK_C, channels - tl.program_id(1) * BLOCK_C)
         values = tl.where(mask, u, 0.0)
@@ -97,8 +104,9 @@ def _charge_kernel(
         tile += BLOCK_R * channels
         mask = (r < count - done)[:, None] & (c < channels)[None, :]
         u = _charge_tile(
-            tile, mask, x, scale, shift, before, theta, leak, out, spikes, fire_at, ZERO_RESET
-        )
+            tile, mask, x, scale, shift, before, theta, last_spikes, leak, out, spikes, fire_at,
+            ZERO_RESET,
+        )  # fmt: skip
         if partials is not None:
             difference = tl.where(mask, u - pivot, 0.0)
             total += difference
@@ -182,6 +190,7 @@ def charge(
     stabilizer: Stabilizer | None = None,
     spikes: Tensor | None = None,
     fire_at: float | None = None,
+    last_spikes: Tensor | None = None,
 ) -> Tensor | None:
     """u of one step (Eq. 2, 4), written to ``out``, which is not ``before`` itself."""
     if x.numel() == 0:
@@ -194,14 +203,23 @@ def charge(
     partials = None
     if statistics or stabilizer is not None:
         partials = out.new_empty((3, tiling.row_blocks, tiling.channel_blocks))
-    firing = nullcontext() if spikes is None else written_as_rows(spikes[None])
-    with on_device_of(x), written_as_rows(out[None]) as u, firing as fired:
+    firing, last_firing = (
+        nullcontext() if each is None else written_as_rows(each[None])
+        for each in (spikes, None if before is None else last_spikes)
+    )
+    with (
+        on_device_of(x),
+        written_as_rows(out[None]) as u,
+        firing as fired,
+        last_firing as last_fired,
+    ):
         _charge_kernel[tiling.grid(1)](
             currents,
             None if scale is None else scale.contiguous(),
             None if shift is None else shift.contiguous(),
             None if before is None else rows_of(before[None]),
             None if before is None else threshold,
+            last_fired,
             leak,
             u,
             fired,
