@@ -1,5 +1,6 @@
 """CIFAR as class folders of PNG, beside the archive's form of the same images."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def lay_folders(root: Path) -> Cifar:
         for place, (image, label) in enumerate(zip(images, labels, strict=True)):
             write(root / "cifar10" / split / CLASSES[label] / f"{place}.png", image)
         whole = Split(torch.from_numpy(images), torch.from_numpy(labels)).in_content_order()
-        content[split] = Content(each, len(images), whole.digest)
+        content[split] = Content(each, whole.digest)
     return replace(CIFAR10, classes=CLASSES, splits=content)
 
 
@@ -148,7 +149,7 @@ def as_jpeg(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda f: shutil.rmtree(f / "test"), "/test: cannot be read: No such file"),
+        (lambda f: shutil.rmtree(f / "test"), "/test: missing; put class folders of PNG at "),
         (lambda f: shutil.rmtree(f / "train/cow"), "/train/cow: missing; expected folders ant, "),
         (lambda f: (f / "test/cow").rename(f / "test/kuh"), "/test/cow: missing"),
         (
@@ -180,6 +181,24 @@ def test_what_differs_is_named(
         one_line(caught.value, words)
         assert str(caught.value).startswith(f"{tmp_path}/cifar10/")
     assert not (tmp_path / "cifar10.manifest.json").exists()
+
+
+def test_images_that_are_published_twice_are_not_blamed(kind: Cifar, tmp_path: Path) -> None:
+    folder = tmp_path / "cifar10"
+    repeat_one(folder)  # 4.png as 5.png
+    swap(folder)
+    pixels = np.asarray(Image.open(folder / "train/bee/4.png")).transpose(2, 0, 1)
+    short = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()[:8]
+    twice = replace(kind.splits["train"], twice=f"00000000 {short}")
+    known = replace(kind, splits={**kind.splits, "train": twice})
+    with pytest.raises(UserError) as caught:
+        load(known, tmp_path)
+    assert "twice" not in one_line(caught.value, "/train: not the published images")
+    shutil.copy(folder / "train/ant/0.png", folder / "train/dog/9.png")
+    with pytest.raises(UserError) as caught:
+        load(known, tmp_path)
+    words = f"the same image twice: {folder}/train/ant/0.png and {folder}/train/dog/9.png"
+    assert str(caught.value).endswith(words)
 
 
 def test_where_to_put_them_is_said_where_nothing_is_there(

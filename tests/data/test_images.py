@@ -204,7 +204,16 @@ def lay(folder: Path, *names: str) -> None:
 
 def test_classes_and_files_are_sorted_and_strays_ignored(tmp_path: Path) -> None:
     lay(tmp_path, "b/2.png", "b/1.JPG", "a/x.jpeg")
-    lay(tmp_path, ".DS_Store", "b/.DS_Store", "a/Thumbs.db", "a/._x.jpeg", ".git/x", "desktop.ini")
+    lay(
+        tmp_path,
+        "__MACOSX/._b",
+        ".DS_Store",
+        "b/.DS_Store",
+        "a/Thumbs.db",
+        "a/._x.jpeg",
+        ".git/x",
+        "desktop.ini",
+    )
     assert list_class_folders(tmp_path) == {
         "a": [tmp_path / "a/x.jpeg"],
         "b": [tmp_path / "b/1.JPG", tmp_path / "b/2.png"],
@@ -239,6 +248,15 @@ def test_folders_that_hold_nothing_or_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             list_class_folders(folder)
         one_line(caught.value, f"{folder}: {words}")
+
+
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(folder: Path) -> None:  # a superuser may read any
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", deny)
+    with pytest.raises(UserError, match="cannot be read: Permission denied"):
+        list_class_folders(tmp_path)
 
 
 @pytest.mark.parametrize("workers", ["0", "3"])

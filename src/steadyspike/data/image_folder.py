@@ -41,6 +41,10 @@ def survey(folder: Path) -> dict[str, dict[str, list[Path]]]:
             f"{folder}: no such folder (dataset.path); expected images at"
             f" {folder}/{{train,test}}/<class>/*.png or *.jpg"
         )
+    for split in SPLITS:
+        if not (folder / split).is_dir():
+            found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+            raise UserError(f"{folder / split}: missing; expected train and test, found {found}")
     splits = {split: list_class_folders(folder / split) for split in SPLITS}
     if len(splits["train"]) < 2:
         raise UserError(f"{folder / 'train'}: expected folders of at least two classes, found one")

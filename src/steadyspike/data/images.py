@@ -18,7 +18,11 @@ WORKERS_VARIABLE = "STEADYSPIKE_WORKERS"
 MOST_WORKERS = 16
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-STRAY_NAMES = ("thumbs.db", "desktop.ini")  # left by file managers, as are names with a dot
+STRAY_NAMES = (
+    "thumbs.db",
+    "desktop.ini",
+    "__macosx",
+)  # left by file managers, as are names with a dot
 
 R = TypeVar("R")
 
@@ -81,8 +85,8 @@ def read_fitted(path: Path, shape: tuple[int, int, int]) -> Image.Image:
 def list_class_folders(folder: Path) -> dict[str, list[Path]]:
     """The image files of each class: of each folder in ``folder``, all sorted by name.
 
-    Files of file managers (.DS_Store, ._*, Thumbs.db, desktop.ini), and whatever else has a name
-    that begins with a dot, are ignored.
+    What file managers leave (.DS_Store, ._*, Thumbs.db, desktop.ini, __MACOSX), and whatever else
+    has a name that begins with a dot, is ignored.
 
     Raises UserError that names a folder that is missing, cannot be read or has no class folders,
     a class without images, a file that is no image by its name, and a class that cannot be printed.
@@ -106,6 +110,7 @@ def list_class_folders(folder: Path) -> dict[str, list[Path]]:
 
 
 def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted by name, but for what file managers leave."""
     try:
         found = sorted(folder.iterdir())
     except OSError as error:
