@@ -58,7 +58,7 @@ def rendered(folder: Path) -> str:
 
 
 def results(folder: Path) -> list[str]:
-    """The figures of each time step, and a table of accuracies beside the paper's.
+    """The figures of each time step, and a table: what of the paper has been seen, at which size.
 
     The linear transform, which the paper did not train on CIFAR-10, is left to the reports.
     """
@@ -67,11 +67,11 @@ def results(folder: Path) -> list[str]:
     ]
     if SEEDS in shown and ROOT in shown:
         shown.remove(ROOT)
-    measured = [_of_pipeline(folder / name) for name in shown]
-    figures = [_figure(name) for name in shown]
-    on_a_gpu = _on_a_gpu(folder)
-    columns = [*measured, *([on_a_gpu] if on_a_gpu else [])]
-    return [*figures, _accuracies(columns)] if columns else []
+    # The paper's own images first
+    rows = [_of_pipeline(folder / name) for name in reversed(shown)]
+    if on_a_gpu := _on_a_gpu(folder):
+        rows.insert(0, on_a_gpu)
+    return [*map(_figure, shown), _accuracies(rows)] if rows else []
 
 
 def _of_pipeline(folder: Path) -> Measured:
@@ -135,24 +135,22 @@ def _figure(pipeline: str) -> str:
     return f'<a href="{place}/index.html">{image}</a>'
 
 
-def _accuracies(columns: Sequence[Measured]) -> str:
-    """A row for each method; the last column is the paper's."""
+def _accuracies(measured: Sequence[Measured]) -> str:
+    """A row for each setting, the paper's last, and a column for each method."""
     theirs = {
         cell.method: cell.value
         for cell in cells("table4")
         if (cell.dataset, cell.architecture) == PAPERS
     }
     epochs = paper()["training"][PAPERS[0]]["epochs"]
-    headers = ["Accuracy, %", *(each.setting for each in columns)]
-    headers.append(f"Paper: {dataset_name(PAPERS[0])}, {PAPERS[1]}, {epochs} epochs")
-    methods = {key: method for each in columns for key, method in each.methods.items()}
+    methods = {key: method for each in measured for key, method in each.methods.items()}
     methods.pop("linear", None)
-    rows = []
-    for key, method in sorted(methods.items(), key=lambda item: item[1].rank):
-        value = theirs.get(key)
-        ours = [_both(each, key) for each in columns]
-        rows.append([method.label, *ours, "" if value is None else f"{value:.2f}"])
-    return markdown_table(headers, rows, ["left", *["right"] * (len(headers) - 1)])
+    order = sorted(methods, key=lambda key: methods[key].rank)
+    rows = [[each.setting, *(_both(each, key) for key in order)] for each in measured]
+    quoted = [f"{value:.2f}" if (value := theirs.get(key)) else "" for key in order]
+    rows.append([f"Paper: {dataset_name(PAPERS[0])}, {PAPERS[1]}, {epochs} epochs", *quoted])
+    headers = ["Accuracy, %", *(methods[key].label for key in order)]
+    return markdown_table(headers, rows, ["left", *["right"] * len(order)])
 
 
 def _both(measured: Measured, key: str) -> str:
