@@ -8,7 +8,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from steadyspike.bench.records import Measurement, bench_file, load
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 from steadyspike.plotting import markdown_table
+from steadyspike.report.comparison import ACCURACY, FIRST_STEP, Quantity
 from steadyspike.report.methods import METHODS, Method, method_of
 from steadyspike.report.paper import architecture_name, cells, dataset_name, paper
 from steadyspike.train.config import load_experiments
@@ -31,12 +32,16 @@ PAPERS = ("cifar10", "VGGSNN")
 
 @dataclass(frozen=True)
 class Measured:
-    """Accuracies in percent by method, of each seed: of all steps, and of the first step alone."""
+    """Accuracies in percent by method, of each seed: of all steps, and of the first step alone.
+
+    `verdicts` are by accuracy and method, where the report compares several seeds.
+    """
 
     setting: str
     methods: Mapping[str, Method]
     all_steps: Mapping[str, Sequence[float]]
     first_step: Mapping[str, Sequence[float]]
+    verdicts: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 def rendered(folder: Path) -> str:
@@ -76,8 +81,7 @@ def results(folder: Path) -> list[str]:
 
 def _of_pipeline(folder: Path) -> Measured:
     experiments = load_experiments(folder / "params.yaml")
-    with (folder / "reports/steps.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["statistics"] == "inference"]
+    rows = [r for r in _read(folder / "reports/steps.csv") if r["statistics"] == "inference"]
     methods = {name: method_of(one.model) for name, one in experiments.items()}
     last = max(int(row["step"]) for row in rows)
 
@@ -97,7 +101,20 @@ def _of_pipeline(folder: Path) -> Measured:
         len(one.seeds),
     )
     by_key = {method.key: method for method in methods.values()}
-    return Measured(setting, by_key, of(last, "votes_accuracy"), of(1, "step_accuracy"))
+    verdicts = {
+        (row["quantity"], methods[row["experiment"]].key): row["verdict"]
+        for row in _read(folder / "reports/comparison.csv")
+        if row["experiment"] in methods
+    }
+    return Measured(setting, by_key, of(last, "votes_accuracy"), of(1, "step_accuracy"), verdicts)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _on_a_gpu(folder: Path) -> Measured | None:
@@ -154,11 +171,18 @@ def _accuracies(measured: Sequence[Measured]) -> str:
 
 
 def _both(measured: Measured, key: str) -> str:
-    """`84.7±0.3 (83.9±0.4)`: all steps, the first alone."""
+    """`**84.7±0.3** (*83.9±0.4*)`: all steps, the first alone, marked by the verdict on each."""
     if key not in measured.all_steps:
         return ""
-    every, first = (mean_and_deviation(a[key]) for a in (measured.all_steps, measured.first_step))
-    return f"{every} ({first})"
+    every = _marked(measured.all_steps[key], ACCURACY, measured.verdicts.get((ACCURACY.name, key)))
+    first = measured.verdicts.get((FIRST_STEP.name, key))
+    return f"{every} ({_marked(measured.first_step[key], FIRST_STEP, first)})"
+
+
+def _marked(values: Sequence[float], quantity: Quantity, verdict: str | None) -> str:
+    """Bold if more than with vanilla BN, italic if less, plain where nothing is shown."""
+    mark = {quantity.more: "**", quantity.less: "*"}.get(verdict or "", "")
+    return f"{mark}{mean_and_deviation(values)}{mark}"
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

@@ -111,6 +111,22 @@ def test_accuracies_are_those_of_the_reports(tool: ModuleType, folder: Path) -> 
     assert tool.rendered(folder) == text
 
 
+def test_what_is_more_than_chance_is_marked(tool: ModuleType, folder: Path) -> None:
+    lay_steps(folder, {name: [(30.0, 80.0), (32.0, 82.0)] for name in ("per_step", "osr", "bptt")})
+    with (folder / "reports/comparison.csv").open("w", newline="") as file:
+        write = csv.writer(file).writerow
+        write(["quantity", "experiment", "verdict"])
+        write(["Accuracy after all steps, %", "osr", "more accurate than vanilla BN"])
+        write(["Accuracy of the first step alone, %", "osr", "no difference shown"])
+        write(["Accuracy of the first step alone, %", "bptt", "less accurate than vanilla BN"])
+        write(["Gross firing rate, %", "bptt", "lower than with vanilla BN"])
+    header, row, _ = table(part(tool.rendered(folder), "results"))
+    shown = dict(zip(header, row, strict=True))
+    assert shown["vanilla BN"] == "81.0±1.4 (31.0±1.4)"
+    assert shown["OSR"] == "**81.0±1.4** (31.0±1.4)"
+    assert shown["BPTT + BN"] == "81.0±1.4 (*31.0±1.4*)"
+
+
 def test_more_seeds_of_the_same_images_replace_the_roots(tool: ModuleType, folder: Path) -> None:
     lay_steps(folder, {"osr": [(30.0, 80.0)]})
     lay_steps(folder / "pipelines/seeds", {"osr": [(31.0, 81.0), (31.0, 81.0)]})
