@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from no_waiting import NoReading
+from no_waiting import NoReading, no_waiting
 from steadyspike.data import Dataset
 from steadyspike.data.dataset import Split
 from steadyspike.snn.norm import OSR
 from steadyspike.train.digest import state_digest
 from steadyspike.train.graph import WARM_UP, Replayed
 from steadyspike.train.trainer import Trainer
-from tiny import finish, tiny_dataset, tiny_experiment
+from tiny import finish, tiny_dataset, tiny_experiment, train_epoch
 
 
 class Again:
@@ -92,28 +92,41 @@ GESTURE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("batch", "sizes", "options"),
+cases = pytest.mark.parametrize(
+    ("batch", "options"),
     [
-        (8, [8], {"training.chunk": 1, "model.warm_up_statistics": True}),
-        (7, [5, 7], {"training.chunk": 4, "dataset.augmentation": "crop_cutout_flip"}),
-        (2, [2], GESTURE),
-        (8, [8], {"model.inference_threshold": "fixed"}),
+        (8, {"training.chunk": 1, "model.warm_up_statistics": True}),
+        (7, {"training.chunk": 4, "dataset.augmentation": "crop_cutout_flip"}),
+        (2, GESTURE),
+        (8, {"model.inference_threshold": "fixed"}),
     ],
-    ids=["still", "resumed", "events", "fixed"],
+    ids=["still", "last", "events", "fixed"],
 )
-def test_the_same_bits_replayed(batch: int, sizes: list[int], options: dict[str, Any]) -> None:
-    """40 images in batches of 8, or of 7 with a smaller one at the end.
+
+
+def trainer_of(batch: int, options: dict[str, Any], **more: Any) -> Trainer:
+    """Of 40 images, or of clips in batches of 2."""
+    options = options | {"training.batch": batch, "training.epochs": 5} | more
+    trainer = Trainer(tiny_experiment(**options), clips() if batch == 2 else tiny_dataset())
+    for module in trainer.model.modules():
+        if isinstance(module, OSR) and batch == 2:  # as new, the head would be silent
+            nn.init.constant_(module.bias, 2)
+    return trainer
+
+
+def shapes(replayed: Any) -> list[int]:
+    """The sizes of the batches that were recorded."""
+    assert isinstance(replayed, Replayed)
+    return sorted(len(inputs[0]) for inputs in replayed.recorded)
+
+
+@cases
+def test_the_same_bits_replayed(batch: int, options: dict[str, Any]) -> None:
+    """Batches of 8 of the 40 images, or of 7 with a smaller one at the end.
 
     The run with batches of 7 starts at an epoch's last batch, as a resumed one may.
     """
-    options = options | {"training.batch": batch, "training.epochs": 5}
-    experiment = tiny_experiment(**options)
-    dataset = clips() if batch == 2 else tiny_dataset()
-    plain, trainer, started = (Trainer(experiment, dataset) for _ in range(3))
-    for module in [*plain.model.modules(), *trainer.model.modules()]:
-        if isinstance(module, OSR) and batch == 2:  # as new, the head would be silent
-            nn.init.constant_(module.bias, 2)
+    plain, trainer, started = (trainer_of(batch, options) for _ in range(3))
     finish(plain)
     recorder = recorded(trainer)
     if batch == 7:
@@ -122,17 +135,42 @@ def test_the_same_bits_replayed(batch: int, sizes: list[int], options: dict[str,
         trainer.load_state(started.state())
     finish(trainer)
     assert trainer.replayed is not None
-    assert isinstance(trainer.present, Replayed)
-    found = [
-        sorted(len(inputs[0]) for inputs in each.recorded)
-        for each in (trainer.replayed[False], trainer.replayed[True], trainer.present)
-    ]
-    assert found == [sizes, [batch], [1, 2] if batch == 2 else [3, 10]]
+    found = [shapes(each) for each in (*trainer.replayed.values(), trainer.present)]
+    # First those that are watched for spikes, last those of the evaluation.
+    sizes = [5, 7] if batch == 7 else [batch]
+    assert found == [[batch], sizes, [1, 2] if batch == 2 else [3, 10]]
     assert recorder.recorded == sum(map(len, found))
     assert recorder.warmed >= WARM_UP * recorder.recorded
     assert trainer.rows[-1].silent_layers == ()
     assert trainer.rows == plain.rows
     assert state_digest(trainer.model.state_dict()) == state_digest(plain.model.state_dict())
+
+
+@pytest.mark.gpu
+@cases
+def test_the_same_bits_on_a_gpu_which_nothing_waits_for(
+    batch: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    plain, graph = (
+        trainer_of(batch, options, device="cuda", **{"training.cuda_graph": chosen})
+        for chosen in (False, True)
+    )
+    finish(plain)
+    assert plain.replayed is None
+    for _ in range(4):
+        train_epoch(graph)
+    assert graph.replayed is not None
+    assert batch in shapes(graph.replayed[False])
+    assert shapes(graph.present) == ([1, 2] if batch == 2 else [3, 10])
+    left = graph.run_epoch()
+    for _ in range(3):  # watched for spikes
+        next(left)
+    with no_waiting():
+        next(left)
+    finish(graph)
+    assert graph.rows == plain.rows
+    assert state_digest(graph.model.state_dict()) == state_digest(plain.model.state_dict())
 
 
 def test_a_loaded_state_is_not_that_of_an_older_recording() -> None:
