@@ -72,7 +72,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
 
 COMMANDS = (
     *("doctor", "fetch", "train", "launch", "evaluate"),
-    *("predict", "import-released", "report", "bench", "verify"),
+    *("predict", "import-released", "export", "report", "bench", "verify"),
 )
 
 

@@ -165,6 +165,25 @@ def parser() -> argparse.ArgumentParser:
         "--out", required=True, type=Path, metavar="FILE", help="the safetensors file to write"
     )
 
+    export = _add(
+        subcommands, commands.export, "write a trained network in a form that other software reads"
+    )
+    export.add_argument("experiment", metavar="EXPERIMENT", help="its name in params.yaml")
+    export.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="a name that ends in .nir (for simulators and chips), .onnx, or .pt2 (torch.export)",
+    )
+    export.add_argument(
+        "--threshold",
+        choices=("layer",),
+        help="take one threshold a layer, the mean of those that OTS learned for each step",
+    )
+    _add_path(export, *PARAMS)
+    _add_path(export, *RUNS)
+
     report = _add(subcommands, commands.report, "write every table and figure")
     _add_path(report, "--pipeline", "DIR", ".", "report on the pipeline in this folder")
     report.add_argument(

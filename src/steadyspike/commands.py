@@ -148,6 +148,18 @@ def import_released(options: argparse.Namespace) -> None:
     print(f"{options.out}: {options.model} with {parameters:,} parameters")
 
 
+def export(options: argparse.Namespace) -> None:
+    _prepare()
+    from steadyspike.deploy.export import export
+    from steadyspike.train.config import load_experiment
+
+    experiment = load_experiment(options.params, options.experiment)
+    folder = options.runs / experiment.name
+    folded = export(experiment, _load(experiment), folder, options.out, options.threshold)
+    weights = sum(parameter.numel() for parameter in folded.parameters())
+    print(f"{options.out}: {len(folded.neurons)} layers of neurons, {weights:,} weights")
+
+
 def report(options: argparse.Namespace) -> None:
     from steadyspike.report import list_cells, write_paper_report, write_report
 

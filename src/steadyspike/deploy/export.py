@@ -1,0 +1,108 @@
+"""`steadyspike export`: a trained network in a form that other software reads."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from steadyspike import __version__
+from steadyspike.console import notify
+from steadyspike.data import Dataset
+from steadyspike.data.collate import frame_shape
+from steadyspike.deploy.fold import fold
+from steadyspike.deploy.folded import Folded
+from steadyspike.deploy.nir_file import write_nir
+from steadyspike.deploy.step import write_onnx, write_program
+from steadyspike.errors import UserError
+from steadyspike.evaluate.run import load_run, set_inference_threshold
+from steadyspike.snn.neuron import LIF, InferenceThreshold
+from steadyspike.train.config import Experiment
+
+FORMS = (".nir", ".onnx", ".pt2")
+
+
+def export(
+    experiment: Experiment,
+    dataset: Dataset,
+    folder: Path,
+    out: Path,
+    threshold: InferenceThreshold | None = None,
+) -> Folded:
+    """Write the network of a finished run, of its first seed, to a file.
+
+    The suffix of ``out`` chooses the form: ``.nir``, ``.onnx`` or ``.pt2`` (`torch.export`).
+    ``threshold`` overrides the experiment's `model.inference_threshold`.
+
+    Raises:
+        UserError: another suffix; ``out`` exists; the run is unfinished or of other parameters;
+            its thresholds change from step to step; the form has no place for the network, or its
+            package is not installed. Nothing is written.
+    """
+    if out.suffix not in FORMS:
+        raise UserError(f"--out: expected a name that ends in {', '.join(FORMS)}, got {out}")
+    refuse_existing(out)
+    run = experiment.runs[0]
+    model, _ = load_run(run, dataset, folder)
+    if threshold is not None:
+        set_inference_threshold(model, threshold)
+    _check_thresholds(experiment, model)
+    folded = fold(model, frame_shape(dataset))
+    if out.suffix == ".nir":
+        if experiment.model.name not in ("vggsnn", "resnet19"):
+            raise UserError(
+                f"{experiment.name}: model.name: expected vggsnn or resnet19, since NIR has no max "
+                f"pooling; {experiment.model.name} can be exported as .onnx or .pt2"
+            )
+        write_nir(
+            out,
+            folded,
+            steps=experiment.evaluation.steps,
+            mean=list(dataset.mean),
+            std=list(dataset.std),
+            experiment=experiment.name,
+            written_by=f"steadyspike {__version__}",
+        )
+    else:
+        write: Callable[[Path, Folded], None] = (
+            write_onnx if out.suffix == ".onnx" else write_program
+        )
+        write(out, folded)
+    for note in _notes(experiment, out):
+        notify(f"steadyspike: note: {note}")
+    return folded
+
+
+def refuse_existing(path: Path) -> None:
+    """UserError if there is a file or folder of this name."""
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path}: exists already: remove it or choose another name")
+
+
+def _check_thresholds(experiment: Experiment, model: nn.Module) -> None:
+    learned = [m for m in model.modules() if isinstance(m, LIF) and m.stabilize_threshold]
+    for layer in learned:
+        if layer.inference_threshold != "layer":
+            name = experiment.name
+            raise UserError(
+                f"{name}: model.inference_threshold: {layer.inference_threshold} thresholds "
+                "change from step to step, expected one a layer: export with --threshold layer "
+                f"(its accuracy: steadyspike evaluate {name} --threshold layer)"
+            )
+
+
+def _notes(experiment: Experiment, out: Path) -> list[str]:
+    """What a reader of the file should know."""
+    model, notes = experiment.model, []
+    if model.norm in ("per_step", "batch"):
+        notes.append(
+            f"{experiment.name}: model.norm: {model.norm} trains with each step's own statistics; "
+            "the running ones are folded in, as evaluation uses"
+        )
+    if model.dropout or model.options.get("head") == "gesture":
+        notes.append(f"{experiment.name}: dropout is left out: only training has it")
+    if out.suffix == ".nir" and model.reset == "subtract":
+        notes.append(
+            f"{out}: NIR has no reset by subtraction, the metadata names it: load the file with "
+            "steadyspike.deploy.simulators"
+        )
+    return notes
