@@ -208,7 +208,7 @@ def speed(folder: Path) -> list[str]:
     loops = [
         f"{row['name']}: {row['result']}"
         for record in gpu_checks(folder)[-1:]
-        for row in _rows(record, "loop")
+        for row in _rows(record, "loop")[:1]
     ]
     return [*blocks, *(["; ".join(loops) + "."] if loops else [])]
 
