@@ -201,16 +201,14 @@ def speed(folder: Path) -> list[str]:
         return []
     by_torch = [m for m in measured if m.framework.startswith("spikingjelly-bptt")]
     baseline = min(by_torch or measured, key=lambda m: statistics.median(m.seconds))
-    rows = [_speed_row(m, baseline) for m in _five(measured, baseline)]
+    lines = [_speed_row(m, baseline) for m in _five(measured, baseline)]
     headers = ["", "Images/s", f"× {tables.label(baseline)}", "Peak memory, MB"]
-    table = markdown_table(headers, rows, ["left", "right", "right", "right"])
+    table = markdown_table(headers, lines, ["left", "right", "right", "right"])
     blocks = [f"{tables.title(measured)}; {where} ([all tables]({page})).", table]
-    loops = [
-        f"{row['name']}: {row['result']}"
-        for record in gpu_checks(folder)[-1:]
-        for row in _rows(record, "loop")[:1]
-    ]
-    return [*blocks, *(["; ".join(loops) + "."] if loops else [])]
+    for record in reversed(gpu_checks(folder)):
+        if rows := _rows(record, "loop"):
+            return [*blocks, f"{rows[0]['name']}: {rows[0]['result']}."]
+    return blocks
 
 
 def _benchmark(folder: Path) -> tuple[list[Measurement], str, str]:
