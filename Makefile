@@ -23,11 +23,11 @@ train: $(READY) ## Train what has changed and write reports/; PIPELINE=pipelines
 	@tools/train.sh $(PIPELINE)
 
 test: $(READY) ## Run the tests
-	@dvc pull --quiet data.dvc
+	@tools/data.sh
 	@python -m pytest
 
 test-fast: $(READY) ## Run the tests of the method, models, data and configuration (a minute)
-	@dvc pull --quiet data.dvc
+	@tools/data.sh
 	@python -m pytest -m "not slow" tests/snn tests/kernels tests/models tests/data \
 		tests/train/test_config.py tests/train/test_params.py
 
@@ -38,11 +38,11 @@ types: $(READY) ## Check types
 	@mypy
 
 verify: $(READY) ## Retrain the first batches and compare every weight with the committed runs
-	@dvc pull --quiet data.dvc
+	@tools/data.sh
 	@python -m steadyspike verify
 
 bench: $(READY) ## Measure training speed and memory; BENCH=--peers adds other frameworks
-	@dvc pull --quiet data.dvc
+	@tools/data.sh
 	@steadyspike bench $(BENCH)
 
 gpu-check: $(READY) ## Check this machine's GPU and write docs/runs; PARTS="tests loop" for some
@@ -52,7 +52,7 @@ readme: $(READY) ## Write README's tables anew from reports/, pipelines/*/report
 	@python tools/readme.py
 
 reliability: $(READY) ## Kill, resume, move, fuzz; write docs/reliability.md; PARTS=kills for one part
-	@dvc pull --quiet data.dvc
+	@tools/data.sh
 	@uv pip install --quiet --require-hashes --requirement requirements-fuzz.lock || true
 	@python tools/reliability $(PARTS)
 

@@ -14,5 +14,5 @@ base=()
 # Host network: only this machine may reach the index. BUILDX_GIT_INFO=0: the image does not record
 # the path of the checkout.
 BUILDX_GIT_INFO=0 docker buildx build --quiet --load --network host "${base[@]}" \
-    --build-arg REVISION="$(git -c safe.directory='*' rev-parse HEAD)" \
+    --build-arg REVISION="$(git -c safe.directory='*' rev-parse HEAD 2> /dev/null || echo unknown)" \
     --secret "id=packages,src=$packages" --file docker/Dockerfile --tag "$1" .

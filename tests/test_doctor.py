@@ -27,6 +27,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "PROC", tmp_path / "proc")
     monkeypatch.setattr(doctor, "MEMORY_LIMIT", tmp_path / "memory.max")
     monkeypatch.setattr(doctor, "CONTAINER_MARKS", (tmp_path / ".dockerenv",))
+    monkeypatch.setattr(doctor, "OWN_IMAGE", tmp_path / "own")
     for variable in ("KUBERNETES_SERVICE_HOST", "CUDA_VISIBLE_DEVICES", "STEADYSPIKE_DATA"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -87,9 +88,10 @@ def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch, error: Exception
     ("machine", "found", "advice"),
     [
         (["proc/driver"], "the driver is loaded but shows none: version mismatch", "restart"),
-        (["proc/driver", ".dockerenv"], "this container was given no GPU", "docker/gpu.yaml"),
+        (["proc/driver", ".dockerenv", "own"], "container was given no GPU", "docker/gpu.yaml"),
         (["proc/driver", "pod"], "this container was given no GPU", "docker/kubernetes.yaml"),
-        ([".dockerenv"], "runs on the CPU", "docker/gpu.yaml"),
+        ([".dockerenv"], "runs on the CPU", "docker run --gpus all"),
+        ([".dockerenv", "own"], "runs on the CPU", "docker/gpu.yaml"),
     ],
 )
 def test_the_remedy_for_a_missing_gpu(
@@ -98,8 +100,8 @@ def test_the_remedy_for_a_missing_gpu(
     if "proc/driver" in machine:
         (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
         (tmp_path / "proc/driver/nvidia/version").touch()
-    if ".dockerenv" in machine:
-        (tmp_path / ".dockerenv").touch()
+    for name in {".dockerenv", "own"} & set(machine):
+        (tmp_path / name).touch()
     if "pod" in machine:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     (finding,) = gpus(Driver(error="version mismatch"))
@@ -225,6 +227,23 @@ def test_the_commit_and_dvc_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(doctor.versions()).advice.startswith("git config --global --add safe.directory ")
 
 
+def test_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("dvc.yaml").touch()
+    assert next(doctor.versions()).state == "ok"  # a downloaded ZIP
+    monkeypatch.setenv("PATH", "")
+    assert "commit unknown: git is not installed" in next(doctor.versions()).found
+
+
+def test_line_ends_of_windows() -> None:
+    Path("tools").mkdir()
+    Path("tools/train.sh").write_bytes(b"#!/bin/sh\n")
+    assert list(doctor.line_ends()) == []
+    Path("tools/train.sh").write_bytes(b"#!/bin/sh\r\n")
+    (finding,) = doctor.line_ends()
+    assert finding.problem
+    assert "tools/train.sh" in finding.found
+
+
 def test_experiments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (finding,) = doctor.experiments(PARAMS)
     assert (finding.state, finding.found) == ("problem", "params.yaml: not found")
@@ -250,6 +269,9 @@ def test_data_sets(tmp_path: Path) -> None:
     assert "missing (dvc pull data.dvc)" in found["data"][1]
     write_data(tmp_path)
     (tmp_path / "datasets/cifar10").mkdir(parents=True)
+    (tmp_path / "datasets/cifar10/a.tar.gz.part").touch()  # a download that broke off
+    assert lines(doctor.experiments(PARAMS))["data cifar10"] == ("problem", "missing")
+    (tmp_path / "datasets/cifar10/a.tar.gz").touch()
     found = lines(doctor.experiments(PARAMS))
     assert found["data embedded"] == ("ok", "here, checked")
     assert found["data cifar10"] == ("note", "here, not checked")
@@ -261,10 +283,12 @@ def test_data_sets(tmp_path: Path) -> None:
     image.write_bytes(image.read_bytes()[:-1])
     found = lines(doctor.experiments(PARAMS))
     assert found["data embedded"][0] == "problem"
+    assert "embedded images changed (data/train-images" in found["data"][1]
     own = {"dataset.name": "image_folder", "dataset.path": "own/mine", "dataset.size": 8}
     write_params(tmp_path, {"a": own})
     assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("problem", "missing")
     (tmp_path / "own/mine").mkdir(parents=True)
+    (tmp_path / "own/mine/a.png").touch()
     assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("note", "here, not checked")
     (tmp_path / "own/mine.manifest.json").touch()
     assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("ok", "here, checked")

@@ -8,10 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    ROOT / name
-    for name in subprocess.run(
-        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
+    page
+    for pattern in ("*.md", "docs/*.md", "pipelines/**/*.md", "reports/*.md")
+    for page in sorted(ROOT.glob(pattern))
 ]
 
 
@@ -34,3 +33,22 @@ def test_a_lock_has_hashes_and_names_no_index(lock: Path) -> None:
     assert "--index" not in text
     packages = re.split(r"(?m)^(?=[A-Za-z0-9])", text)
     assert all("--hash=sha256:" in package for package in packages if "==" in package)
+
+
+def test_a_clone_of_git_for_windows_has_the_same_bytes(tmp_path: Path) -> None:
+    """core.autocrlf=true would end each line of a script with a carriage return."""
+    origin = tmp_path / "origin"
+    names = (".gitattributes", ".dvc/.gitattributes", "tools/train.sh", "data.dvc", "Makefile")
+    remote = sorted(ROOT.glob(".dvc/embedded/files/md5/*/*"))[:20]
+    for path in [*(ROOT / name for name in names), *remote]:
+        copy = origin / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    own = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    for command in (["init"], ["add", "."], ["commit", "-m", "a"]):
+        subprocess.run(["git", *own, *command], cwd=origin, check=True, capture_output=True)
+    clone = ["git", "clone", "--quiet", "-c", "core.autocrlf=true", f"file://{origin}", "clone"]
+    subprocess.run(clone, cwd=tmp_path, check=True)
+    for path in [path for path in origin.rglob("*") if path.is_file() and ".git" not in path.parts]:
+        copy = tmp_path / "clone" / path.relative_to(origin)
+        assert copy.read_bytes() == path.read_bytes(), path

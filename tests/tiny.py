@@ -121,6 +121,16 @@ def write_data(root: Path, train: int = 60, test: int = 30) -> None:
     )
 
 
+def copy_dvc_project(folder: Path) -> None:
+    """The repository's DVC projects with the embedded images, not restored, and the scripts."""
+    own = shutil.ignore_patterns("cache", "tmp", "config.local")  # of this working tree
+    for name in (".dvc", "pipelines/.dvc"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=own)
+    for name in (".dvcignore", "pipelines/.dvcignore", "data.dvc"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    shutil.copytree(REPOSITORY / "tools", folder / "tools")
+
+
 def write_params(root: Path, experiments: Mapping[str, Mapping[str, Any]], **dotted: Any) -> None:
     """params.yaml with `DEFAULTS` changed by dotted keys, and experiments in dotted keys too."""
     document = {

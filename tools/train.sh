@@ -9,7 +9,7 @@ data=$(basename "$pipeline")
     echo "train: PIPELINE=$pipeline: expected a folder with a params.yaml, for example pipelines/cifar10" >&2
     exit 2
 }
-dvc pull --quiet data.dvc
+tools/data.sh
 if [ "$pipeline" = . ]; then
     dvc repro
 else

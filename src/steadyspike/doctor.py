@@ -8,41 +8,23 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from steadyspike import __version__, pins
-from steadyspike.errors import UserError
+from steadyspike import pins
+from steadyspike.findings import GIB, Finding, reason, size
+from steadyspike.project import data_here, data_root, experiments, line_ends, versions
 
 # Named here so that tests can point them elsewhere.
 PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
-GIB = 1 << 30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; ``advice`` is the remedy, empty where all is well.
-
-    A ``problem`` would stop an experiment of the given params.yaml.
-    """
-
-    topic: str
-    found: str
-    advice: str = ""
-    problem: bool = False
-
-    @property
-    def state(self) -> str:
-        return "problem" if self.problem else "note" if self.advice else "ok"
+OWN_IMAGE = Path("/usr/local/bin/steadyspike-entrypoint")
 
 
 def doctor(params: Path, *, as_json: bool = False, strict: bool = False) -> int:
@@ -68,6 +50,7 @@ def examine(params: Path) -> list[Finding]:
     driver = query_driver()
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "steadyspike": versions,
+        "checkout": line_ends,
         "GPU": lambda: gpus(driver),
         "torch": lambda: torch_and_gpus(driver),
         "CPU": cpu,
@@ -82,7 +65,7 @@ def examine(params: Path) -> list[Finding]:
             findings += check()
         except Exception as error:
             advice = "see the other lines"
-            findings.append(Finding(topic, f"could not be checked: {_reason(error)}", advice))
+            findings.append(Finding(topic, f"could not be checked: {reason(error)}", advice))
     return findings
 
 
@@ -93,28 +76,7 @@ def brief() -> Iterator[str]:
             for finding in check():
                 yield "; ".join(filter(None, (f"{topic}: {finding.found}", finding.advice)))
         except Exception as error:
-            yield f"{topic}: could not be checked: {_reason(error)}"
-
-
-def versions() -> Iterator[Finding]:
-    """This package, Python, DVC, the commit, and whether results differ from the committed ones."""
-    found = f"{__version__}, Python {platform.python_version()}"
-    try:
-        found += f", DVC {metadata.version('dvc')}"
-    except metadata.PackageNotFoundError:
-        found += ", no DVC (`steadyspike train` works without it)"
-    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True, timeout=20)
-    if commit.returncode:
-        said = commit.stderr.strip().splitlines()
-        # Git's own remedy, if it gives one, is its last line.
-        advice = said[-1].strip() if len(said) > 1 else "run this in the checkout"
-        yield Finding("steadyspike", f"{found}, commit unknown: {said[0]}", advice)
-        return
-    found += f", commit {commit.stdout.strip()}"
-    same = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "dvc.lock"], timeout=20)
-    advice = "`git diff dvc.lock` shows which results differ from the commit's"
-    yield Finding("steadyspike", found, advice if same.returncode else "")
+            yield f"{topic}: could not be checked: {reason(error)}"
 
 
 @dataclass(frozen=True)
@@ -142,7 +104,7 @@ def query_driver() -> Driver:
             tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())),
         )
     except Exception as error:  # no package, no driver, or a broken one
-        return Driver(error=_reason(error))
+        return Driver(error=reason(error))
 
 
 def _gpu(pynvml: Any, index: int) -> str:
@@ -152,7 +114,7 @@ def _gpu(pynvml: Any, index: int) -> str:
         usage = pynvml.nvmlDeviceGetMemoryInfo(handle)
     except pynvml.NVMLError:  # where CPU and GPU share their memory
         return name
-    return f"{name} ({_size(usage.free)} of {_size(usage.total)} free)"
+    return f"{name} ({size(usage.free)} of {size(usage.total)} free)"
 
 
 def gpus(driver: Driver | None = None) -> Iterator[Finding]:
@@ -173,8 +135,10 @@ def gpus(driver: Driver | None = None) -> Iterator[Finding]:
         found += " (the host has a driver, but this container was given no GPU)"
     if in_pod:
         advice = "to use one: nvidia.com/gpu in docker/kubernetes.yaml"
-    elif in_container:
+    elif in_container and OWN_IMAGE.exists():
         advice = "to use one: COMPOSE_FILE=compose.yaml:docker/gpu.yaml"
+    elif in_container:
+        advice = "to use one: start this container with it (docker run --gpus all)"
     yield Finding("GPU", found, advice)
 
 
@@ -186,7 +150,7 @@ def torch_and_gpus(driver: Driver) -> Iterator[Finding]:
         import torch
         from torch.utils import collect_env
     except Exception as error:
-        yield Finding("torch", f"cannot be imported: {_reason(error)}", "make setup", problem=True)
+        yield Finding("torch", f"cannot be imported: {reason(error)}", "make setup", problem=True)
         return
     compiler = collect_env.get_gcc_version(collect_env.run) or "none"
     yield Finding("system", f"{collect_env.get_os(collect_env.run)}, gcc {compiler}")
@@ -205,7 +169,7 @@ def torch_and_gpus(driver: Driver) -> Iterator[Finding]:
             torch.ones(8, device=f"cuda:{index}").sum().item()
             found += f"; computes on GPU {index}"
         except Exception as error:
-            found += f"; GPU {index} does not compute: {_reason(error)}"
+            found += f"; GPU {index} does not compute: {reason(error)}"
             advice = "stop what else uses it (nvidia-smi), or hide it with CUDA_VISIBLE_DEVICES"
     yield Finding("torch", found, advice)
 
@@ -251,7 +215,7 @@ def kernels(driver: Driver) -> Iterator[Finding]:
             for bfloat16 in (False, True):
                 build.library(bfloat16)
         except build.NoCompiler as error:
-            found = _reason(error)
+            found = reason(error)
             advice = f"{slower}; on Debian and Ubuntu, install gcc and libc6-dev"
     if driver.gpus and not headers.is_file():
         found += "; Triton needs Python.h, which is missing"
@@ -262,93 +226,26 @@ def kernels(driver: Driver) -> Iterator[Finding]:
 def memory() -> Iterator[Finding]:
     """Free memory, a container's limit, and the shared memory through which GPUs exchange."""
     kib = dict(re.findall(r"(?m)^(\w+): +(\d+)", (PROC / "meminfo").read_text()))
-    found = f"{_size(int(kib['MemAvailable']) << 10)} of {_size(int(kib['MemTotal']) << 10)} free"
+    found = f"{size(int(kib['MemAvailable']) << 10)} of {size(int(kib['MemTotal']) << 10)} free"
     if MEMORY_LIMIT.is_file() and (limit := MEMORY_LIMIT.read_text().strip()).isdecimal():
-        found += f", limited to {_size(int(limit))} in this container"
+        found += f", limited to {size(int(limit))} in this container"
     yield Finding("memory", found)
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
     advice = "several GPUs may need more (NCCL): --shm-size, or shm_size in Compose"
-    yield Finding("shared memory", f"{_size(free)} free", advice if free < GIB else "")
+    yield Finding("shared memory", f"{size(free)} free", advice if free < GIB else "")
 
 
 def disk() -> Iterator[Finding]:
     """Space and permission where runs are written and where fetched data lie."""
-    for topic, folder in (("runs", Path("runs")), ("datasets", _data_root())):
+    for topic, folder in (("runs", Path("runs")), ("datasets", data_root())):
         place = folder.absolute()
         while not place.exists():
             place = place.parent
         if os.access(place, os.W_OK | os.X_OK):
             free = shutil.disk_usage(place).free
             advice = "make room: a run keeps weights and a checkpoint, and DVC copies of them"
-            yield Finding(topic, f"{place}: {_size(free)} free", advice if free < GIB else "")
+            yield Finding(topic, f"{place}: {size(free)} free", advice if free < GIB else "")
         else:
             found = f"user {os.geteuid()} cannot write to {place} of user {place.stat().st_uid}"
             advice = "change its owner, run as its owner, or mount it writable"
             yield Finding(topic, found, advice, problem=topic == "runs")
-
-
-def experiments(params: Path) -> Iterator[Finding]:
-    """Whether ``params`` holds valid experiments, and their devices and data sets are here."""
-    import torch
-
-    from steadyspike.train.config import load_experiments
-
-    try:
-        known = list(load_experiments(params).values())
-    except UserError as error:
-        advice = "" if params.exists() else "run this in the checkout, or name a file with --params"
-        yield Finding("experiments", str(error), advice, problem=True)
-        return
-    yield Finding("experiments", f"{len(known)} in {params}")
-    on_gpu = [experiment.name for experiment in known if experiment.device == "cuda"]
-    if on_gpu and not torch.cuda.is_available():
-        found = f"{', '.join(on_gpu)}: cuda in {params}, but torch finds no GPU"
-        yield Finding("device", found, "device: cpu works too, slowly", problem=True)
-    needed = {(experiment.dataset.name, experiment.dataset.path) for experiment in known}
-    for name, path in sorted(needed, key=str):
-        yield _data_set(name, _data_root() / name if path is None else Path(path), params)
-    yield from data_here()
-
-
-def _data_set(name: str, folder: Path, params: Path) -> Finding:
-    """Whether a data set that an experiment needs is in ``folder``."""
-    from steadyspike import data
-
-    topic, manifest = f"data {name}", folder.with_name(f"{folder.name}.manifest.json")
-    own = "path" in data.SOURCES[name].required
-    if own:
-        topic = f"data {folder}"
-    if name == "embedded":
-        try:
-            data.fetch(name)  # small enough to check every file
-        except UserError as error:
-            return Finding(topic, str(error), "dvc pull data.dvc", problem=True)
-    elif not manifest.is_file():  # `fetch` writes it once every file has been checked
-        there = folder.is_dir()
-        found = "here, not checked" if there else "missing"
-        advice = f"steadyspike fetch {name}" + (f" --params {params}" if own else "")
-        return Finding(topic, found, advice, problem=not there)
-    return Finding(topic, "here, checked")
-
-
-def data_here() -> Iterator[Finding]:
-    """What is here of the embedded data and of fetched ones. Loads no torch."""
-    embedded = "here" if Path("data/manifest.json").is_file() else "missing (dvc pull data.dvc)"
-    fetched = sorted(path.name.split(".")[0] for path in _data_root().glob("*.manifest.json"))
-    others = ", ".join(fetched) or "nothing yet (steadyspike fetch NAME)"
-    yield Finding("data", f"embedded images {embedded}; {_data_root()}/ holds {others}")
-
-
-def _data_root() -> Path:
-    # As steadyspike.data decides, which would load torch.
-    return Path(os.environ.get("STEADYSPIKE_DATA") or "datasets")
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of an error's message, or its name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _size(count: int) -> str:
-    """Bytes in a readable unit."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count >> 20} MiB"

@@ -8,6 +8,17 @@ from pathlib import Path
 
 from steadyspike.errors import UserError
 
+#: Names, in lower case, of what Windows, and archives of macOS, leave. The others begin with a dot.
+STRAY_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+
+
+def is_stray(name: str) -> bool:
+    """Whether a file of this name is an operating system's or editor's: .DS_Store, ._*, a backup.
+
+    `.dvcignore` names the same ones.
+    """
+    return name.startswith(".") or name.endswith("~") or name.lower() in STRAY_NAMES
+
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, also one of a library, reports a full disk or quota."""

@@ -1,6 +1,7 @@
 """The files for Slurm and Kubernetes: valid, consistent, and able to train when run by a shell."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,7 +15,15 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
-from tiny import contents, environment, free_port, make_project, read_json, trained_by_two
+from tiny import (
+    contents,
+    copy_dvc_project,
+    environment,
+    free_port,
+    make_project,
+    read_json,
+    trained_by_two,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 SLURM = REPOSITORY / "docker/slurm.sbatch"
@@ -83,13 +92,8 @@ def test_the_volume_is_filled_once(tmp_path: Path) -> None:
     image, volume = tmp_path / "image", tmp_path / "volume"
     for folder in (image, volume):
         folder.mkdir()
-    archive = subprocess.run(
-        ["git", "archive", "HEAD", ".dvc", ".dvcignore", "data.dvc", "params.yaml"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        check=True,
-    ).stdout
-    subprocess.run(["tar", "--extract"], cwd=image, input=archive, check=True)
+    copy_dvc_project(image)
+    shutil.copy(REPOSITORY / "params.yaml", image)
     (container,) = pod()["initContainers"]
     script = (
         container["args"][0].replace("/volume", str(volume)).replace("/steadyspike", str(image))

@@ -13,16 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from steadyspike.errors import UserError
+from steadyspike.files import is_stray
 
 WORKERS_VARIABLE = "STEADYSPIKE_WORKERS"
 MOST_WORKERS = 16
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-STRAY_NAMES = (
-    "thumbs.db",
-    "desktop.ini",
-    "__macosx",
-)  # left by file managers, as are names with a dot
 
 R = TypeVar("R")
 
@@ -115,11 +111,7 @@ def _entries(folder: Path) -> list[Path]:
         found = sorted(folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror}") from error
-    return [
-        path
-        for path in found
-        if not path.name.startswith(".") and path.name.lower() not in STRAY_NAMES
-    ]
+    return [path for path in found if not is_stray(path.name)]
 
 
 def read_images(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from steadyspike.errors import UserError
-from steadyspike.files import write_atomically
+from steadyspike.files import is_stray, write_atomically
+
+MANIFEST = "manifest.json"  # of a folder
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,18 @@ def verify_folder(folder: Path, remedy: str) -> dict[str, Any]:
     """Checks every file that ``manifest.json`` in a folder lists and returns the manifest.
 
     ``remedy`` ends each message, such as "get it with `dvc pull data.dvc`". Raises UserError for
-    a missing folder or file, a wrong size and a wrong hash.
+    a missing folder or file, a wrong size and a wrong hash, and for a file that is not listed and
+    not a stray one of the operating system.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; {remedy}")
-    known = read_manifest(folder / "manifest.json", remedy)
+    known = read_manifest(folder / MANIFEST, remedy)
     for name, entry in known["files"].items():
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path}: missing; {remedy}")
         check_sum(path, file_sum(path), FileSum(entry["sha256"], entry["size"]), remedy)
+    for path in sorted(folder.iterdir()):
+        if path.name not in known["files"] and path.name != MANIFEST and not is_stray(path.name):
+            raise UserError(f"{path}: not part of the data set; move it elsewhere, or {remedy}")
     return known

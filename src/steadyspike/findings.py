@@ -1,0 +1,32 @@
+"""A line of the report of `steadyspike doctor`."""
+
+from dataclasses import dataclass
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``advice`` is the remedy, empty where all is well.
+
+    A ``problem`` would stop an experiment of the given params.yaml.
+    """
+
+    topic: str
+    found: str
+    advice: str = ""
+    problem: bool = False
+
+    @property
+    def state(self) -> str:
+        return "problem" if self.problem else "note" if self.advice else "ok"
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error's message, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def size(count: int) -> str:
+    """Bytes in a readable unit."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count >> 20} MiB"
