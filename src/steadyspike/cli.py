@@ -113,7 +113,11 @@ def parser() -> argparse.ArgumentParser:
     evaluate = _add(subcommands, commands.evaluate, "measure a trained experiment")
     chosen = evaluate.add_mutually_exclusive_group(required=True)
     chosen.add_argument(
-        "experiment", metavar="EXPERIMENT", nargs="?", help="its name in params.yaml"
+        "experiment",
+        metavar="EXPERIMENT",
+        nargs="?",
+        help="its name in params.yaml; or a folder that `export --card` wrote, of which only the "
+        "accuracy is printed",
     )
     chosen.add_argument(
         "--memory",
@@ -147,12 +151,7 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--json", action="store_true", help="print every class, and operations with their energy"
     )
-    predict.add_argument(
-        "--params",
-        type=Path,
-        metavar="FILE",
-        help="the file that defines the experiment (default: params.yaml beside its runs)",
-    )
+    _add_run_params(predict)
 
     released = _add(
         subcommands, commands.import_released, "convert a checkpoint of the paper's released code"
@@ -168,21 +167,29 @@ def parser() -> argparse.ArgumentParser:
     export = _add(
         subcommands, commands.export, "write a trained network in a form that other software reads"
     )
-    export.add_argument("experiment", metavar="EXPERIMENT", help="its name in params.yaml")
     export.add_argument(
+        "run_folder", type=Path, metavar="RUN", help="the folder of a finished run, as runs/osr_ots"
+    )
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument(
         "--out",
-        required=True,
         type=Path,
         metavar="FILE",
         help="a name that ends in .nir (for simulators and chips), .onnx, or .pt2 (torch.export)",
+    )
+    form.add_argument(
+        "--card",
+        type=Path,
+        metavar="DIR",
+        help="instead a folder to share: weights, config.json and a model card; `predict` and "
+        "`evaluate` take its name",
     )
     export.add_argument(
         "--threshold",
         choices=("layer",),
         help="take one threshold a layer, the mean of those that OTS learned for each step",
     )
-    _add_path(export, *PARAMS)
-    _add_path(export, *RUNS)
+    _add_run_params(export)
 
     report = _add(subcommands, commands.report, "write every table and figure")
     _add_path(report, "--pipeline", "DIR", ".", "report on the pipeline in this folder")
@@ -233,6 +240,15 @@ def _add_path(
 ) -> None:
     help_ = f"{summary} (default: {default})"
     subcommand.add_argument(option, type=Path, metavar=metavar, default=Path(default), help=help_)
+
+
+def _add_run_params(subcommand: argparse.ArgumentParser) -> None:
+    subcommand.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="the file that defines the experiment (default: params.yaml beside its runs)",
+    )
 
 
 def _positive(text: str) -> int:

@@ -110,8 +110,12 @@ def evaluate(options: argparse.Namespace) -> None:
     _prepare()
     from steadyspike.evaluate.memory import measure_memory
     from steadyspike.evaluate.run import evaluate_run, measure_weights
+    from steadyspike.evaluate.trained import is_shared
     from steadyspike.train.config import load_experiment
 
+    if options.experiment and not options.weights and is_shared(Path(options.experiment)):
+        _evaluate_shared(Path(options.experiment), options)
+        return
     names = options.memory or [options.experiment]
     experiments = [load_experiment(options.params, name) for name in names]
     dataset = _load(experiments[0])
@@ -127,9 +131,20 @@ def evaluate(options: argparse.Namespace) -> None:
         evaluate_run(experiments[0], dataset, folder)
 
 
+def _evaluate_shared(folder: Path, options: argparse.Namespace) -> None:
+    from steadyspike.evaluate.trained import measure_shared, open_run, read_config
+
+    experiment, _ = open_run(folder, None)
+    score = measure_shared(folder, _load(experiment), options.threshold, options.batch)
+    config = read_config(folder)
+    recorded = f"; {config.accuracy:.2f} % where it was trained"
+    print(f"accuracy {score.accuracy:.2f} %, loss {score.loss:.6g}{recorded}")
+
+
 def predict(options: argparse.Namespace) -> None:
     _prepare()
-    from steadyspike.evaluate.predict import open_run, predict, text
+    from steadyspike.evaluate.predict import predict, text
+    from steadyspike.evaluate.trained import open_run
 
     experiment, folder = open_run(options.run_folder, options.params)
     predictions = predict(experiment, folder, options.images)
@@ -150,12 +165,18 @@ def import_released(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     _prepare()
+    from steadyspike.deploy.card import write_card
     from steadyspike.deploy.export import export
-    from steadyspike.train.config import load_experiment
+    from steadyspike.evaluate.trained import open_run
 
-    experiment = load_experiment(options.params, options.experiment)
-    folder = options.runs / experiment.name
-    folded = export(experiment, _load(experiment), folder, options.out, options.threshold)
+    experiment, folder = open_run(options.run_folder, options.params)
+    if options.card:
+        if options.threshold:
+            raise UserError("--threshold: expected with --out; a card keeps every threshold")
+        config = write_card(experiment, folder, options.card, options.params)
+        print(f"{options.card}: {experiment.name}, accuracy {config.accuracy:.2f} %")
+        return
+    folded = export(experiment, folder, options.out, options.threshold)
     weights = sum(parameter.numel() for parameter in folded.parameters())
     print(f"{options.out}: {len(folded.neurons)} layers of neurons, {weights:,} weights")
 

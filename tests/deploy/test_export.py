@@ -93,8 +93,8 @@ def test_notes_say_what_was_folded_and_left_out(
     ("arguments", "message"),
     [
         (("ots",), r"ots: model\.inference_threshold: live .*--threshold layer"),
-        (("untrained",), r"untrained/digests\.json: not found: train it with"),
-        (("none",), r"experiments\.none: no such experiment"),
+        (("untrained",), r"runs/untrained: no such folder; expected that of a finished run"),
+        (("none",), r"runs/none: no such folder"),
         (("sew", "--threshold=layer"), r"sew: model\.name: expected vggsnn or resnet19, .*\.onnx"),
     ],
 )

@@ -13,8 +13,9 @@ from PIL import Image
 from steadyspike.data import Dataset, Split
 from steadyspike.errors import UserError
 from steadyspike.evaluate.metrics import read_metrics
-from steadyspike.evaluate.predict import choose_threshold, open_run, predict
+from steadyspike.evaluate.predict import choose_threshold, predict
 from steadyspike.evaluate.run import evaluate_run, measure_weights
+from steadyspike.evaluate.trained import open_run
 from steadyspike.train.config import Experiment
 from steadyspike.train.network import build_model
 from steadyspike.train.run import train_run
@@ -173,7 +174,7 @@ def test_runs_that_say_nothing_of_images(
     experiment: Experiment, folder: Path, images: list[Path], tmp_path: Path
 ) -> None:
     copied = shutil.copytree(folder, tmp_path / "tiny")
-    change_json(copied / "digests.json", lambda d: d["dataset"].update(shape=[4, 2, 12, 12]))
+    change_json(copied / "digests.json", lambda d: d["dataset"].update(shape=[4, 1, 12, 12]))
     with pytest.raises(UserError) as caught:
         predict(experiment, copied, images)
     one_line(caught.value, "embedded holds clips of events, expected images")

@@ -7,14 +7,14 @@ from torch import nn
 
 from steadyspike import __version__
 from steadyspike.console import notify
-from steadyspike.data import Dataset
 from steadyspike.data.collate import frame_shape
 from steadyspike.deploy.fold import fold
 from steadyspike.deploy.folded import Folded
 from steadyspike.deploy.nir_file import write_nir
 from steadyspike.deploy.step import write_onnx, write_program
 from steadyspike.errors import UserError
-from steadyspike.evaluate.run import load_run, set_inference_threshold
+from steadyspike.evaluate.run import set_inference_threshold
+from steadyspike.evaluate.trained import open_network, without_samples
 from steadyspike.snn.neuron import LIF, InferenceThreshold
 from steadyspike.train.config import Experiment
 
@@ -22,11 +22,7 @@ FORMS = (".nir", ".onnx", ".pt2")
 
 
 def export(
-    experiment: Experiment,
-    dataset: Dataset,
-    folder: Path,
-    out: Path,
-    threshold: InferenceThreshold | None = None,
+    experiment: Experiment, folder: Path, out: Path, threshold: InferenceThreshold | None = None
 ) -> Folded:
     """Write the network of a finished run, of its first seed, to a file.
 
@@ -41,12 +37,11 @@ def export(
     if out.suffix not in FORMS:
         raise UserError(f"--out: expected a name that ends in {', '.join(FORMS)}, got {out}")
     refuse_existing(out)
-    run = experiment.runs[0]
-    model, _ = load_run(run, dataset, folder)
+    model, seen = open_network(experiment.runs[0], folder)
     if threshold is not None:
         set_inference_threshold(model, threshold)
     _check_thresholds(experiment, model)
-    folded = fold(model, frame_shape(dataset))
+    folded = fold(model, frame_shape(without_samples(seen)))
     if out.suffix == ".nir":
         if experiment.model.name not in ("vggsnn", "resnet19"):
             raise UserError(
@@ -57,8 +52,8 @@ def export(
             out,
             folded,
             steps=experiment.evaluation.steps,
-            mean=list(dataset.mean),
-            std=list(dataset.std),
+            mean=seen.mean,
+            std=seen.std,
             experiment=experiment.name,
             written_by=f"steadyspike {__version__}",
         )

@@ -9,40 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike import data, kernels
-from steadyspike.data import Dataset, Split
+from steadyspike.data import Dataset
 from steadyspike.data.collate import evaluation_clip
 from steadyspike.errors import UserError
 from steadyspike.evaluate.metrics import Operations, Prediction, StepPrediction, TrainedOn
 from steadyspike.evaluate.operations import OperationCounter
-from steadyspike.evaluate.run import (
-    load_network,
-    needs_learned_thresholds,
-    read_digests,
-    set_inference_threshold,
-)
+from steadyspike.evaluate.run import needs_learned_thresholds, set_inference_threshold
+from steadyspike.evaluate.trained import open_network, without_samples
 from steadyspike.snn.neuron import LIF, InferenceThreshold
 from steadyspike.snn.sequence import sequence
 from steadyspike.train.accuracy import Presentation, present_batch
-from steadyspike.train.config import Experiment, load_experiment
+from steadyspike.train.config import Experiment
 
 SHOWN = 3  # classes a line
-
-
-def open_run(folder: Path, params: Path | None) -> tuple[Experiment, Path]:
-    """The experiment of a run's folder, or of the name of one in ``runs``, and the folder.
-
-    ``params`` is by default the params.yaml beside the folder of runs. Where torch finds no GPU,
-    the experiment is on the CPU.
-    """
-    if not folder.is_dir() and len(folder.parts) == 1:
-        folder = Path("runs") / folder
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected that of a finished run, as runs/NAME")
-    folder = folder.absolute()
-    experiment = load_experiment(params or folder.parents[1] / "params.yaml", folder.name).runs[0]
-    if experiment.device == "cuda" and not torch.cuda.is_available():
-        experiment = experiment.model_copy(update={"device": "cpu"})
-    return experiment, folder
 
 
 def predict(experiment: Experiment, folder: Path, images: Sequence[Path]) -> list[Prediction]:
@@ -55,18 +34,11 @@ def predict(experiment: Experiment, folder: Path, images: Sequence[Path]) -> lis
         UserError: the run has not finished or is damaged, an image cannot be read, or the data
             set holds no images.
     """
-    digests = read_digests(experiment, folder)
-    seen = digests.dataset
-    if seen is None:
-        raise UserError(
-            f"{folder / 'digests.json'}: dataset: missing, an earlier version wrote it: train it "
-            f"again with `steadyspike train {experiment.name}`"
-        )
-    dataset = _without_samples(seen)
+    model, seen = open_network(experiment, folder)
+    dataset = without_samples(seen)
     if len(seen.shape) != 3:
         raise UserError(f"{experiment.name}: {seen.name} holds clips of events, expected images")
     pictures = [_read(seen, path) for path in images]
-    model = load_network(experiment, dataset, folder, digests)
     threshold = choose_threshold(model)
     how = Presentation.of(experiment)
     predictions = []
@@ -116,13 +88,6 @@ def text(predictions: Sequence[Prediction]) -> list[str]:
         case "fixed" | "layer":
             lines.append("Thresholds are those learned in training, not those of a batch.")
     return lines
-
-
-def _without_samples(seen: TrainedOn) -> Dataset:
-    """The data set that a run was trained on, all but its samples."""
-    empty = Split(torch.empty(0, *seen.shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-    mean, std = tuple(seen.mean), tuple(seen.std)
-    return Dataset(seen.name, tuple(seen.classes), mean, std, empty, empty)
 
 
 def _read(seen: TrainedOn, path: Path) -> Tensor:

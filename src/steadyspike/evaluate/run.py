@@ -101,6 +101,18 @@ def measure_weights(
     """
     model = build_model(experiment, dataset)
     load_weights(weights, model, _remedy(experiment))
+    return measure_network(experiment, model, dataset, weights, threshold, batch)
+
+
+def measure_network(
+    experiment: Experiment,
+    model: nn.Module,
+    dataset: Dataset,
+    weights: Path,
+    threshold: InferenceThreshold | None,
+    batch: int | None,
+) -> Score:
+    """As `measure_weights`, of a network that has the weights of that file."""
     if threshold is not None and not set_inference_threshold(model, threshold):
         raise UserError(
             f"{experiment.name}: --threshold {threshold}: expected an experiment with OTS "
