@@ -111,7 +111,10 @@ def line_style(
 
 
 def legend(drawing: Figure, axes: Axes, most_columns: int) -> None:
-    """The labels of the lines in `axes`, above the figure, in as many columns as have room."""
+    """The labels of the lines in `axes`, above the figure, in as many columns as have room.
+
+    More than two rows make the figure higher.
+    """
     handles, labels = axes.get_legend_handles_labels()
     width = drawing.get_figwidth() * 72
     for columns in range(min(most_columns, max(len(labels), 1)), 0, -1):
@@ -120,6 +123,8 @@ def legend(drawing: Figure, axes: Axes, most_columns: int) -> None:
         # In points: the line and the gap behind a label, and about 5.3 for each letter.
         if sum(52 + 5.3 * max(map(len, column)) for column in filled) <= width:
             break
+    # A long list must not take the room of the plot.
+    drawing.set_figheight(drawing.get_figheight() + 0.2 * max(rows - 2, 0))
     drawing.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1.6)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from steadyspike import kernels
-from steadyspike.evaluate.memory import KeptBytes, kept_for_backward, measure_memory
+from steadyspike.evaluate.memory import STEPS, KeptBytes, kept_for_backward, measure_memory
 from steadyspike.evaluate.metrics import read_memory
 from steadyspike.models import VGGSNN
 from tiny import tiny_dataset, tiny_experiment
@@ -123,12 +123,14 @@ def test_through_time_it_is_linear_in_t() -> None:
     assert by_steps[30] > 20 * online
 
 
-def test_memory_csv_has_both_methods_and_every_t(tmp_path: Path) -> None:
+def test_memory_csv_has_every_method_k_and_t(tmp_path: Path) -> None:
     bptt = {"model.norm": "batch", "model.online": False, "model.stabilize_threshold": False}
     path = tmp_path / "memory.csv"
     measure_memory(tiny_experiment(), tiny_experiment(**bptt), tiny_dataset(), path)
-    rows = read_memory(path)
-    kept = {(row.method, row.steps): row.bytes for row in rows}
-    assert len(rows) == len(kept) == 18
-    assert len({row.bytes for row in rows if row.method == "online"}) == 1
-    assert kept["bptt", 30] > 10 * kept["online", 30]
+    kept = {(row.method, row.chunk, row.steps): row.bytes for row in read_memory(path)}
+    assert len(kept) == 3 * 9
+    assert len({kept["online", 1, steps] for steps in STEPS}) == 1
+    # As trained, with K 4: flat from T 4 on
+    assert len({kept["online", 4, steps] for steps in STEPS if steps >= 4}) == 1
+    assert kept["online", 1, 30] < kept["online", 4, 2] < kept["online", 4, 30]
+    assert kept["bptt", 30, 30] > 10 * kept["online", 1, 30]

@@ -15,8 +15,8 @@ from tiny import change_json, one_line, read_json
 METRICS = metrics.Metrics.model_validate(samples.metrics("osr"))
 LAYERS = metrics.Layers.model_validate(samples.layers(2, steps=2, count=3))
 MEMORY = [
-    metrics.Memory(method="online", steps=2, bytes=1_894_572),
-    metrics.Memory(method="bptt", steps=30, bytes=2**40),
+    metrics.Memory(method="online", chunk=1, steps=2, bytes=1_894_572),
+    metrics.Memory(method="bptt", chunk=30, steps=30, bytes=2**40),
 ]
 
 
@@ -107,15 +107,15 @@ def test_what_is_no_json_object(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"method,steps\nonline,2\n", "bytes: expected a column of this name"),
-        (b"method,steps,bytes\nonline,two,1\n", "line 2, steps: "),
-        (b"method,steps,bytes\nonline,2,1\nguess,4,1\n", "line 3, method: "),
-        (b"method,steps,bytes\nonline,2\n", "line 2, bytes: "),
-        (b"method,steps,bytes\nonline,2,%s\n" % (b"9" * 70), "line 2, bytes: "),
-        (b"method,steps,bytes\n", "at least one row"),
+        (b"method,chunk,steps\nonline,1,2\n", "bytes: expected a column of this name"),
+        (b"method,chunk,steps,bytes\nonline,1,two,1\n", "line 2, steps: "),
+        (b"method,chunk,steps,bytes\nonline,1,2,1\nguess,1,4,1\n", "line 3, method: "),
+        (b"method,chunk,steps,bytes\nonline,1,2\n", "line 2, bytes: "),
+        (b"method,chunk,steps,bytes\nonline,1,2,%s\n" % (b"9" * 70), "line 2, bytes: "),
+        (b"method,chunk,steps,bytes\n", "at least one row"),
         (b"", "expected a column of this name"),
         (b"\xff\xfe", "not a CSV file"),
-        (b"method,steps,bytes\n" + b"9" * 200_000, "not a CSV file"),
+        (b"method,chunk,steps,bytes\n" + b"9" * 200_000, "not a CSV file"),
     ],
 )
 def test_malformed_memory(tmp_path: Path, content: bytes, words: str) -> None:

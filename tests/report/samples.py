@@ -152,13 +152,16 @@ def history(name: str, epochs: int = 12) -> list[dict[str, Any]]:
     ]
 
 
+PLACES = [place for place, width in enumerate(DEFAULTS["model"]["widths"]) if width != "P"]
+
+
 def layers(number: int = 8, steps: int = 4, count: int = 60) -> dict[str, Any]:
     low, high = -3.0, 3.0
     width = (high - low) / count
     content: dict[str, Any] = {"bins": {"low": low, "high": high, "count": count}, "layers": []}
     for layer in range(number):
         mean, std = 0.1 - 0.05 * layer, 0.55 + 0.04 * layer
-        entry: dict[str, Any] = {"name": f"features.{layer}"}
+        entry: dict[str, Any] = {"name": f"features.{PLACES[layer]}.neuron"}
         entry["firing_rate"] = [0.15] * steps
         entry["counts"], entry["below"], entry["above"] = [], [], []
         entry["mean"], entry["std"], entry["threshold"] = [], [], []
@@ -200,15 +203,17 @@ def write_run(
     (home / "metrics.json").write_text(json.dumps(content), encoding="utf-8")
     write_csv(home / "history.csv", history(name, known.training.epochs))
     (home / "digests.json").write_text(json.dumps(digests(known)), encoding="utf-8")
-    if known.model.stabilize_threshold:
-        (home / "layers.json").write_text(json.dumps(layers()), encoding="utf-8")
+    (home / "layers.json").write_text(json.dumps(layers()), encoding="utf-8")
 
 
 def write_memory(folder: Path) -> None:
     rows: list[dict[str, Any]] = []
     for steps in (2, 4, 6, 8, 10, 15, 20, 25, 30):
-        rows.append({"method": "online", "steps": steps, "bytes": 61_234_567})
-        rows.append({"method": "bptt", "steps": steps, "bytes": 31_000_123 * steps + 1_000_000})
+        for chunk in (1, 4):
+            kept = 61_234_567 * min(chunk, steps)
+            rows.append({"method": "online", "chunk": chunk, "steps": steps, "bytes": kept})
+        kept = 31_000_123 * steps + 1_000_000
+        rows.append({"method": "bptt", "chunk": steps, "steps": steps, "bytes": kept})
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     write_csv(folder / "runs" / "memory.csv", rows)
 

@@ -1,6 +1,8 @@
 """The figures' drawings."""
 
 import itertools
+import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,8 +10,9 @@ import pytest
 
 from report import samples
 from steadyspike.plotting import COLOURS
+from steadyspike.report import write_report
 from steadyspike.report.figures import figure2a
-from steadyspike.report.membranes import split
+from steadyspike.report.membranes import figure3, split
 from steadyspike.report.results import Results
 
 from .conftest import Reports
@@ -22,8 +25,9 @@ def test_each_method_has_a_line_of_its_colour_and_each_layer_a_row(reports: Repo
     for name in ("steps", "figure2b", "training"):
         for colour in ("amber", "teal", "blue", "crimson", "violet", "slate"):
             assert f"stroke: {COLOURS[colour][0]}" in figures[name]
-    assert figures["figure3"].count("θ ") == 8 * 4
-    for text in ("layer 8", "step 4"):
+    # OSR + OTS, and vanilla BN beside it
+    assert figures["figure3"].count("θ ") == 2 * 8 * 4
+    for text in ("conv 8", "step 4", "vanilla BN", "OSR + OTS"):
         assert f">{text}</text>" in figures["figure3"]
     lights = {light for light, _ in COLOURS.values()}
     for svg in figures.values():
@@ -50,6 +54,54 @@ def test_no_figure_of_memory_without_bptt(tmp_path: Path) -> None:
     figure = figure2a(Results.of_pipeline(tmp_path))  # memory.csv is missing
     assert figure is not None
     assert "dvc repro memory" in figure.svg
+
+
+def test_histograms_stand_beside_those_of_the_same_layers_alone(tmp_path: Path) -> None:
+    samples.write_pipeline(tmp_path)
+    for name in ("per_step", "osr", "linear", "bptt"):
+        path = tmp_path / "runs" / name / "layers.json"
+        path.write_text(json.dumps(samples.layers(8, steps=3 if name == "per_step" else 4)))
+    data = figure3(Results.of_pipeline(tmp_path)).data[0]
+    assert list(dict.fromkeys(row[0] for row in data.rows)) == ["osr", "osr_ots"]
+
+
+TWELVE = {
+    **samples.EXPERIMENTS,
+    "osr_warm": {"model": {"norm": "osr", "warm_up_statistics": True}},
+    "bptt_ots": {"model": {"norm": "batch", "online": False, "stabilize_threshold": True}},
+    "osr_bptt": {"model": {"norm": "osr", "online": False}},
+    "osr_ots_of_a_long_name_and_a_lower_learning_rate": {
+        "model": {"norm": "osr", "stabilize_threshold": True},
+        "training": {"learning_rate": 0.01},
+    },
+    "osr_low": {"model": {"norm": "osr"}, "training": {"learning_rate": 0.01}},
+    "osr_lower": {"model": {"norm": "osr"}, "training": {"learning_rate": 0.001}},
+}
+
+
+def test_twelve_experiments_fit_and_look_different(tmp_path: Path) -> None:
+    samples.write_params(tmp_path, TWELVE)
+    for name in TWELVE:
+        samples.write_run(tmp_path, name)
+    samples.write_memory(tmp_path)
+    write_report(tmp_path, tmp_path / "out")
+    runs = Results.of_pipeline(tmp_path).only.runs
+    assert len({str(run.look) for run in runs}) == len(runs) == 12
+    for name in ("steps", "figure2b", "training"):
+        root = ElementTree.parse(tmp_path / "out" / f"{name}.svg").getroot()
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        drawn = 0
+        for element in root.iter("{http://www.w3.org/2000/svg}text"):
+            text = "".join(element.itertext())
+            place = re.search(r"translate\(([-\d.]+) ([-\d.]+)\)", element.get("transform", ""))
+            x, y = (float(element.get(key, 0)) for key in "xy")
+            if place:
+                x, y = x + float(place[1]), y + float(place[2])
+            if element.get("text-anchor", "start") == "start" and "rotate" not in str(place):
+                assert 0 <= x <= x + 4.2 * len(text) <= width + 8, text  # a narrow font at size 9
+            assert 0 < y < height, text
+            drawn += 1
+        assert drawn > 12
 
 
 @pytest.mark.parametrize("at", [-9.0, 0.0, 0.25, 1.0, 1.5, 2.0, 9.0])

@@ -8,7 +8,7 @@ import pytest
 from .conftest import Reports
 
 GOLDEN = Path(__file__).parent / "golden"
-FIGURE3 = "82476163415cd85f61555228f03b539955b484b9f38220f7707b4195620a9c4b"
+FIGURE3 = "cdb08e70f7d875ebc981148d618facaae0230577e6a1f92d455f9abd7e2eda60"
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.stem)

@@ -26,7 +26,7 @@ def test_well_formed_and_self_contained(reports: Reports, left_out: tuple[str, .
     check_alone(page, folder.iterdir())
     source = (folder / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"@import|url\((?!#)", source)
-    tables = 2 if len(left_out) == len(samples.EXPERIMENTS) else 4
+    tables = 3 if len(left_out) == len(samples.EXPERIMENTS) else 5
     found = tags(page)
     assert found.count("caption") == found.count("table") == tables
     assert found.count("svg") == 5

@@ -102,7 +102,10 @@ def test_appendix_and_rates(out: Path) -> None:
     assert [row["firing_rate"] for row in steps] == ["11.00", "11.10", "11.20", "11.20"]
     assert [row["paper"] for row in steps] == ["17", "16", "16", "16"]
     memory = rows(out, "figure2a")
-    assert {row["megabytes"] for row in memory if row["method"] == "online"} == {"61.235"}
+    flat = [row for row in memory if (row["method"], row["chunk"]) == ("online", "1")]
+    assert {row["megabytes"] for row in flat} == {"61.235"}
+    assert {row["paper"] for row in flat} == {"3000"}
+    assert {row["paper"] for row in memory if row["chunk"] == "4"} == {""}
     bptt = [row["paper"] for row in memory if row["method"] == "bptt"]
     assert (bptt[0], bptt[-1]) == ("3500", "21000")
 

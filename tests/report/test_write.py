@@ -28,7 +28,7 @@ write_report(Path(sys.argv[1]), Path(sys.argv[2]))
 
 def test_files_and_digests(reports: Reports) -> None:
     folder = reports("linear", "osr")
-    tables = ("experiments", "operations", "table2", "table4")
+    tables = ("claims", "experiments", "operations", "table2", "table4")
     expected = {f"{table}.{kind}" for table in tables for kind in ("csv", "json", "md")}
     for figure in ("steps", "figure2a", "figure2b", "figure3", "training"):
         expected |= {f"{figure}.svg", f"{figure}.csv"}
@@ -101,7 +101,7 @@ def text(content: str) -> Callable[[Path], object]:
         ),
         ("runs/osr_ots/digests.json", text(""), "Invalid JSON"),
         ("runs/osr/history.csv", text("epoch,learning_rate\n1,0.1\n"), "expected a column"),
-        ("runs/memory.csv", text("method,steps,bytes\nguess,4,1\n"), "line 2, method: "),
+        ("runs/memory.csv", text("method,chunk,steps,bytes\nguess,1,4,1\n"), "line 2, method: "),
     ],
 )
 def test_a_damaged_file(

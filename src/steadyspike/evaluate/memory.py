@@ -1,6 +1,6 @@
 """Bytes that autograd keeps for the backward pass, counted exactly (Figure 2a)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -89,25 +89,32 @@ def kept_for_backward(
 
 
 def measure_memory(online: Experiment, bptt: Experiment, dataset: Dataset, path: Path) -> None:
-    """Write ``memory.csv``: the bytes autograd keeps, by method and T (Figure 2a).
+    """Write ``memory.csv``: the bytes autograd keeps, by method, K and T (Figure 2a).
 
-    Online training is given one step a call, BPTT all of them. Both see the first training
-    samples of ``dataset``, one frame of each at every step.
+    Online training is given one step a call, and as many as ``online`` trains with; BPTT all T of
+    them. All see the first training samples of ``dataset``, one frame of each at every step.
     """
-    methods: dict[Literal["online", "bptt"], Experiment] = {"online": online, "bptt": bptt}
     rows = []
-    for method, experiment in methods.items():
-        frame, labels = _first_batch(experiment, dataset)
-        for steps in STEPS:
-            kept = kept_for_backward(
-                build_model(experiment, dataset).train(),
-                frame,
-                labels,
-                steps=steps,
-                chunk=1 if experiment.model.online else steps,
-            )
-            rows.append(Memory(method=method, steps=steps, bytes=kept))
+    for chunk in sorted({1, online.training.chunk}):
+        rows += _by_steps("online", online, dataset, dict.fromkeys(STEPS, chunk))
+    rows += _by_steps("bptt", bptt, dataset, {steps: steps for steps in STEPS})
     write_memory(path, rows)
+
+
+def _by_steps(
+    method: Literal["online", "bptt"],
+    experiment: Experiment,
+    dataset: Dataset,
+    chunks: Mapping[int, int],
+) -> list[Memory]:
+    """One row for each T; ``chunks`` gives its K."""
+    frame, labels = _first_batch(experiment, dataset)
+    rows = []
+    for steps, chunk in chunks.items():
+        model = build_model(experiment, dataset).train()
+        kept = kept_for_backward(model, frame, labels, steps=steps, chunk=chunk)
+        rows.append(Memory(method=method, chunk=chunk, steps=steps, bytes=kept))
+    return rows
 
 
 def _first_batch(experiment: Experiment, dataset: Dataset) -> tuple[Tensor, Tensor]:

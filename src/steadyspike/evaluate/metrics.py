@@ -245,7 +245,8 @@ class Memory(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     method: Literal["online", "bptt"]
-    steps: Positive
+    chunk: Positive  # K, at most that many steps in one call; T with BPTT
+    steps: Positive  # T
     bytes: Count
 
 
@@ -301,7 +302,7 @@ def write_layers(path: Path, layers: Layers) -> None:
 def write_memory(path: Path, rows: list[Memory]) -> None:
     """Write ``memory.csv``."""
     lines = [",".join(Memory.model_fields)]
-    lines += [f"{row.method},{row.steps},{row.bytes}" for row in rows]
+    lines += [f"{row.method},{row.chunk},{row.steps},{row.bytes}" for row in rows]
     write_atomically(path, "\n".join(lines) + "\n")
 
 

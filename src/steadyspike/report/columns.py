@@ -152,6 +152,8 @@ def _batch(row: Row) -> Value:
     return row.metrics.evaluation.batch if row.metrics else ""
 
 
+_weight_decay = _setting(lambda settings: settings.training.weight_decay)
+
 FIELDS = {
     field.column.key: field
     for field in (
@@ -180,7 +182,9 @@ FIELDS = {
             _setting(lambda s: s.training.learning_rate),
         ),
         Field(
-            Column("weight_decay", "Weight decay", 5), _setting(lambda s: s.training.weight_decay)
+            Column("weight_decay", "Weight decay", 5),
+            _weight_decay,
+            _differs(_weight_decay),
         ),
         Field(Column("accuracy_last", "Accuracy, last epoch, %", 2), last_accuracy),
         Field(Column("accuracy_last_std", "±", 2), _deviation(_last), _several_seeds),

@@ -24,8 +24,8 @@ class Quantity:
 ACCURACY = Quantity(
     "Accuracy after all steps, %",
     lambda m: m.accuracy.last,
-    "more accurate than vanilla BN",
-    "less accurate than vanilla BN",
+    "more accurate",
+    "less accurate",
 )
 FIRST_STEP = Quantity(
     "Accuracy of the first step alone, %",
@@ -36,20 +36,20 @@ FIRST_STEP = Quantity(
 GAP = Quantity(
     "Train–inference gap of the first step, points",
     lambda m: m.after_steps.gap,
-    "larger than with vanilla BN",
-    "smaller than with vanilla BN",
+    "larger",
+    "smaller",
 )
 RATE = Quantity(
     "Gross firing rate, %",
     lambda m: 100 * m.firing_rate.gross,
-    "higher than with vanilla BN",
-    "lower than with vanilla BN",
+    "higher",
+    "lower",
 )
 SPREAD = Quantity(
     "Firing rate, highest step less lowest, points",
     lambda m: 100 * (max(m.firing_rate.per_step) - min(m.firing_rate.per_step)),
-    "less steady than with vanilla BN",
-    "steadier than with vanilla BN",
+    "less steady",
+    "steadier",
 )
 QUANTITIES = (ACCURACY, FIRST_STEP, GAP, RATE, SPREAD)
 
@@ -64,10 +64,10 @@ _COLUMNS = (
     Column("std", "±", 2),
     Column("low", "95 % from", 2),
     Column("high", "to", 2),
-    Column("difference", "Minus vanilla BN", 2, signed=True),
+    Column("difference", "Less vanilla BN’s", 2, signed=True),
     Column("difference_low", "95 % from", 2, signed=True),
     Column("difference_high", "to", 2, signed=True),
-    Column("verdict", "Verdict"),
+    Column("verdict", "Than vanilla BN"),
 )
 
 

@@ -1,16 +1,17 @@
 """Figures 2a and 2b and the training curves: one line a method, the paper's lines dotted."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
 from steadyspike.plotting import colour, figure, legend, line_style, save_svg
-from steadyspike.report.methods import METHODS, Method
+from steadyspike.report.layer_names import plain_name
+from steadyspike.report.methods import METHODS
 from steadyspike.report.paper import cells, paper
-from steadyspike.report.results import Results, difference_notes
+from steadyspike.report.results import Results, Row, difference_notes
 from steadyspike.report.runs import repro_command
 from steadyspike.report.table import NOT_RUN, Column, Table, Value
 from steadyspike.train.history import EpochRow
@@ -42,8 +43,7 @@ class _Line:
     """A method's points as measured, and as read off the paper's plot."""
 
     label: str
-    method: Method
-    variant: int
+    look: Mapping[str, Any]
     ours: Points
     paper: Points
 
@@ -58,35 +58,59 @@ def figure2a(results: Results) -> Figure | None:
         runs = results.only.runs
         if results.only.memory is None and all(run.settings.model.online for run in runs):
             return None
-    rows, lines, missing = [], [], []
+    lines: list[_Line] = []
+    rows: list[list[Value]] = []
+    missing = []
     comparable = {row.cell: row for row in results.rows(name)}
     for cell in cells(name):
-        key, label = ("bptt", "BPTT") if cell.method == "bptt" else ("online", "online training")
-        ours = [(point.steps, point.bytes / 1e6) for point in results.memory(cell)]
+        points = results.memory(cell)
         theirs: Points = []
         if cell in comparable:
             steps = paper()[name]["steps"]
             slope = (cell.last - cell.first) / (steps[-1] - steps[0])
             theirs = [(step, cell.first + slope * (step - steps[0])) for step in steps]
-        lines.append(_Line(label, METHODS[cell.method], 0, ours, theirs))
-        rows += _data_rows([key], ours, theirs)
-        if not ours:
+        groups: dict[str, list[tuple[int, float]]] = {}
+        for point in points:  # by K; BPTT's is T
+            chunk = str(point.chunk) if point.method == "online" else "T"
+            groups.setdefault(chunk, []).append((point.steps, point.bytes / 1e6))
+        method = "bptt" if cell.method == "bptt" else "online"
+        for place, (chunk, ours) in enumerate((groups or {"": []}).items()):
+            label = METHODS[cell.method].label if chunk == "T" else f"online training, K {chunk}"
+            look = METHODS[cell.method].look | {"hollow": place % 2 == 1}
+            line = _Line(label, look, ours, [] if place else theirs)
+            lines.append(line)
+            rows += _data_rows([method, chunk], line.ours, line.paper)
+        if not points:
             own = None if results.of_paper else repro_command(results.only.folder, "memory")
             missing.append(own or cell.command)
     columns = [
         Column("method", "Method"),
+        Column("chunk", "K"),
         Column("steps", "T", 0),
-        Column("megabytes", "Memory, MB", 3),
-        Column("paper", "Paper's plot, MB", 0),
+        Column("megabytes", "Kept for backward, MB", 3),
+        Column("paper", "Paper's plot, GPU memory, MB", 0),
     ]
     dotted = any(line.paper for line in lines)
+    caption = (
+        "What automatic differentiation keeps for the backward pass of one batch, counted tensor "
+        "by tensor. A call presents K of the T steps and is followed by its backward pass: online "
+        "training keeps the activations of K steps, whatever T is, and BPTT (K = T) of all of them."
+    )
+    if not results.of_paper:
+        trained = dict.fromkeys(
+            run.settings.training.chunk for run in results.only.runs if run.settings.model.online
+        )
+        caption += f" Here online training uses K {', '.join(map(str, trained))}."
+    if dotted:
+        caption += (
+            f"{_DOTTED} They are all of a GPU's memory in use, which no count of tensors gives: "
+            "compare slopes, not heights."
+        )
     return Figure(
         name,
         title,
-        "What automatic differentiation keeps for the backward pass of one batch, counted tensor "
-        "by tensor. A flat line: more time steps need no more memory."
-        + (_DOTTED + " It shows the GPU's memory: compare slopes, not heights." if dotted else ""),
-        _draw(name, title, lines, ("time steps T", "memory, MB"), missing),
+        caption,
+        _draw(name, title, lines, ("time steps T", "kept for backward, MB"), missing),
         [_data(name, title, columns, rows, dotted)],
         difference_notes(comparable.values()),
         list(dict.fromkeys(missing)),
@@ -104,8 +128,7 @@ def figure2b(results: Results) -> Figure:
         theirs = row.cell.rates if row.cell and (results.of_paper or row.comparable) else ()
         line = _Line(
             row.run.label if row.run and not results.of_paper else row.method,
-            row.run.method if row.run else METHODS[row.cell.method if row.cell else ""],
-            row.run.variant if row.run and not results.of_paper else 0,
+            _look(row, results),
             [(step, 100 * rate) for step, rate in enumerate(rates, start=1)],
             [(step, 100 * rate) for step, rate in enumerate(theirs, start=1)],
         )
@@ -125,12 +148,18 @@ def figure2b(results: Results) -> Figure:
         name,
         title,
         "The share of neurons that spike at each time step, over all spiking layers and test "
-        "images. Both OSR and OTS aim at flat lines." + (_DOTTED if dotted else ""),
+        "images. OTS aims at flat lines." + (_DOTTED if dotted else ""),
         _draw(name, title, lines, ("time step", "neurons that spike, %"), missing),
         [_data(name, title, columns, rows, dotted)],
         difference_notes(shown),
         list(dict.fromkeys(missing)),
     )
+
+
+def _look(row: Row, results: Results) -> Mapping[str, Any]:
+    if row.run is not None and not results.of_paper:
+        return row.run.look
+    return (row.run.method if row.run else METHODS[row.cell.method if row.cell else ""]).look
 
 
 def _data_rows(start: Sequence[Value], ours: Points, theirs: Points) -> list[list[Value]]:
@@ -167,14 +196,12 @@ def _draw(
     with figure(5.6, 3.9) as drawing:
         axes = drawing.subplots()
         for line in lines:
-            method = line.method
-            look = (method.colour, method.marker, method.dashes)
             if line.paper:
                 dotted = {"linestyle": (0, (1, 2)), "linewidth": 1.0, "markersize": 4.5}
-                style = line_style(*look, hollow=True) | dotted
+                style = line_style(**{**line.look, "hollow": True}) | dotted
                 axes.plot(*zip(*line.paper, strict=True), clip_on=False, **style)
             if line.ours:
-                style = line_style(*look, hollow=line.variant % 2 == 1)
+                style = line_style(**line.look)
                 x, y = zip(*line.ours, strict=True)
                 axes.plot(x, y, label=line.label, clip_on=False, zorder=3, **style)
         axes.set_xticks(sorted({x for line in lines for x, _ in [*line.ours, *line.paper]}))
@@ -197,8 +224,8 @@ def empty_svg(name: str, title: str, commands: Sequence[str]) -> str:
 
 
 _PANELS: tuple[tuple[str, Callable[[EpochRow], float]], ...] = (
-    ("training loss", lambda epoch: epoch.train_loss),
-    ("test loss", lambda epoch: epoch.test_loss),
+    ("training loss, mean per image (Eq. 5)", lambda epoch: epoch.train_loss),
+    ("test loss, mean per image (Eq. 5)", lambda epoch: epoch.test_loss),
     ("training accuracy, %", lambda epoch: epoch.train_accuracy),
     ("test accuracy, %", lambda epoch: epoch.test_accuracy),
 )
@@ -220,8 +247,8 @@ def training(results: Results) -> Figure | None:
         Column("test_loss", "Test loss", 4),
         Column("train_accuracy", "Training accuracy, %", 2),
         Column("test_accuracy", "Test accuracy, %", 2),
-        Column("silent_layers", "Silent layers", code=True),
-        Column("exploding_layers", "Exploding layers", code=True),
+        Column("silent_layers", "Silent layers"),
+        Column("exploding_layers", "Exploding layers"),
     )
     rows: list[list[Value]] = [
         [
@@ -230,8 +257,10 @@ def training(results: Results) -> Figure | None:
             str(seed),
             epoch.epoch,
             *(value(epoch) for _, value in _PANELS),
-            " ".join(epoch.silent_layers),
-            " ".join(epoch.exploding_layers),
+            *(
+                ", ".join(plain_name(layer, run.settings.model) for layer in layers)
+                for layers in (epoch.silent_layers, epoch.exploding_layers)
+            ),
         ]
         for run, _ in trained
         for seed, history in run.histories.items()
@@ -245,11 +274,7 @@ def training(results: Results) -> Figure | None:
             grid = drawing.subplots(2, 2, sharex=True)
             for axes, (heading, value) in zip(grid.flat, _PANELS, strict=True):
                 for run, histories in trained:
-                    method = run.method
-                    style = line_style(
-                        method.colour, method.marker, method.dashes, run.variant % 2 == 1
-                    )
-                    style |= {"linewidth": 1.6, "markersize": 5}
+                    style = line_style(**run.look) | {"linewidth": 1.6, "markersize": 5}
                     # A marker on each of 300 epochs would hide the line.
                     epochs = list(zip(*histories, strict=False))
                     style["markevery"] = max(1, len(epochs) // 8)

@@ -1,6 +1,7 @@
 """The methods that the paper compares: their names, and how their lines look in figures."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from steadyspike.models.blocks import NormName
 from steadyspike.train.config import ModelOptions
@@ -26,11 +27,19 @@ class Method:
     colour: str = "olive"
     marker: str = "P"
     dashes: tuple[float, ...] = (4, 1.5)
+    base: str = ""  # of a variant of ours, the method that it varies
 
     @property
-    def rank(self) -> int:
-        """Place in tables: the paper's order, others behind it."""
-        return list(METHODS).index(self.key) if self.key in METHODS else len(METHODS)
+    def look(self) -> dict[str, Any]:
+        """Arguments of `plotting.line_style`."""
+        return {"name": self.colour, "marker": self.marker, "dashes": self.dashes}
+
+    @property
+    def rank(self) -> float:
+        """Place in tables: the paper's order, variants behind their method, others behind all."""
+        known = self.base or self.key
+        place = list(METHODS).index(known) if known in METHODS else len(METHODS)
+        return place + 0.5 * bool(self.base)
 
 
 #: Marker and dashes tell methods apart where colour cannot.
@@ -62,4 +71,4 @@ def method_of(model: ModelOptions) -> Method:
 def _warmed_up(method: Method) -> Method:
     """In the same colour as without, with another marker and dashes."""
     label = f"{method.label}, warmed up (ours)"
-    return replace(method, key=label, label=label, marker="P", dashes=(4, 1.5))
+    return replace(method, key=label, label=label, marker="P", dashes=(4, 1.5), base=method.key)

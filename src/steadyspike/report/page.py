@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from steadyspike.plotting import COLOURS, DARK_SCREEN
+from steadyspike.report.claims import claims, summary
 from steadyspike.report.figures import Figure
 from steadyspike.report.methods import METHODS
 from steadyspike.report.paper import architecture_name, dataset_name, own_cells, paper
@@ -43,9 +44,16 @@ def page(results: Results, sections: Sequence[Section]) -> str:
         paper=paper()["paper"],
         whole_paper=results.of_paper,
         facts=_facts(results),
+        summary=summary(claims(results)),
         sections=[section for section in sections if section.parts],
         colours=Markup(_colours()),
-        method_colours={method.label: method.colour for method in METHODS.values()},
+        method_colours={
+            method.label: method.colour
+            for method in [
+                *METHODS.values(),
+                *(run.method for each in results.pipelines.values() for run in each.runs),
+            ]
+        },
     )
 
 
@@ -72,9 +80,17 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("Network", ", ".join(map(architecture_name, pipeline.settings("model.name")))),
         ("Parameters", ", ".join(f"{size:,}" for size in sizes) or "not run"),
         ("Time steps T", values("training.steps")),
+        ("Steps a call K", values("training.chunk")),
         ("Epochs", values("training.epochs")),
         ("Batch", values("training.batch")),
+        ("Learning rate", f"{values('training.learning_rate')}, falling as a cosine to 0"),
+        ("Seeds", "; ".join(", ".join(map(str, seeds)) for seeds in pipeline.seeds)),
         ("Experiments run", f"{len(measured)} of {len(pipeline.runs)}"),
+        (
+            "Optimizer",
+            f"SGD, momentum {values('training.momentum')}, "
+            f"weight decay {values('training.weight_decay')}",
+        ),
     ]
     widths = [
         " – ".join(map(str, layers)) for layers in pipeline.settings("model.widths") if layers

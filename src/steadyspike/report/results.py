@@ -6,6 +6,7 @@ from pathlib import Path
 
 from steadyspike.errors import UserError
 from steadyspike.evaluate.metrics import Measurement, Memory, Metrics
+from steadyspike.report.layer_names import plain_name
 from steadyspike.report.paper import Cell, cells, dataset_name, nearest_cell, own_cells
 from steadyspike.report.runs import Pipeline, Run, read_pipeline
 
@@ -123,12 +124,18 @@ class Results:
             return [self._paper_row(cell) for cell in cells(table)]
         if table in ("table2", "table4", "figure2b"):
             return [
-                Row(run, nearest_cell(table, run.settings), run.name, run.command)
-                for run in self.only.runs
+                Row(run, self._nearest(table, run), run.name, run.command) for run in self.only.runs
             ]
         rows = [self._paper_row(cell) for cell in cells(table)]
         datasets = {row.dataset for row in rows if row.comparable}
         return [row for row in rows if row.comparable or (row.quoted and row.dataset in datasets)]
+
+    def _nearest(self, table: str, run: Run) -> Cell | None:
+        """The paper's cell to set beside an experiment; None for one that the paper did not run."""
+        cell = nearest_cell(table, run.settings)
+        if cell is None or not run.added or run.name == cell.experiment:
+            return cell
+        return cell if cell.fits(run.settings) and not cell.differences(run.settings) else None
 
     def measured(self) -> list[Row]:
         """A row for each experiment that has been measured, in the order of the tables."""
@@ -144,11 +151,11 @@ class Results:
         return next((run for run in pipeline.runs if run.name == cell.experiment), None)
 
     def memory(self, cell: Cell) -> list[Memory]:
-        """The points of a line of Figure 2a, by T."""
+        """The points of a method in Figure 2a, by K and T; BPTT's K is T."""
         pipeline = self.pipelines[cell.dataset] if self.of_paper else self.only
         method = "online" if cell.method != "bptt" else "bptt"
         points = [point for point in pipeline.memory or () if point.method == method]
-        return sorted(points, key=lambda point: point.steps)
+        return sorted(points, key=lambda point: (point.chunk, point.steps))
 
     def done(self, cell: Cell) -> bool:
         """Whether one of the paper's own cells has been measured."""
@@ -223,7 +230,11 @@ def health_notes(rows: Iterable[Row]) -> list[str]:
                 ("exploding layers (running variance over 1,000,000)", "exploding_layers"),
             ):
                 epochs = [epoch.epoch for epoch in history if getattr(epoch, key)]
-                names = dict.fromkeys(name for epoch in history for name in getattr(epoch, key))
+                names = dict.fromkeys(
+                    plain_name(name, row.run.settings.model)
+                    for epoch in history
+                    for name in getattr(epoch, key)
+                )
                 if epochs:
                     notes.append(f"{who}: {what} in {_ranges(epochs)}: {_first(list(names), 6)}.")
     return notes

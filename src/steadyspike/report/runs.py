@@ -16,26 +16,40 @@ from steadyspike.evaluate.metrics import (
     read_metrics,
 )
 from steadyspike.records import read_record
-from steadyspike.report.methods import Method, method_of
+from steadyspike.report.methods import METHODS, Method, method_of
 from steadyspike.report.paper import architecture_name
 from steadyspike.train.config import Experiment, load_experiments
 from steadyspike.train.history import EpochRow, read_history
+from steadyspike.train.params import read_overrides
 
 T = TypeVar("T")
+
+#: Keys in which a pipeline's experiments may differ and still be what the paper compares, or in
+#: which no result differs.
+_OF_THE_PAPER = frozenset(
+    {
+        *("model.norm", "model.stabilize_threshold", "model.online", "training.weight_decay"),
+        *("model.name", "model.widths", "model.blocks", "model.hidden_width"),
+        *("seeds", "device", "training.chunk", "training.cuda_graph"),
+    }
+)
 
 
 @dataclass(frozen=True)
 class Run:
     """One experiment and its measurements; None is what has not been run.
 
-    `label` is unique within the pipeline. `variant` counts the experiments of the same method
+    `label` is unique within the pipeline. `variant` counts the experiments of the same look
     before it. `histories` are those of each seed that has been trained, the first seed's first.
+    `added` is an experiment that differs from its pipeline's defaults in more than method, network
+    and weight decay, which the paper chose for each: the paper ran nothing like it.
     """
 
     name: str
     label: str
     method: Method
     variant: int
+    added: bool
     settings: Experiment
     folder: Path
     metrics: Metrics | None
@@ -46,6 +60,18 @@ class Run:
     @property
     def network(self) -> str:
         return architecture_name(self.settings.model.name)
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """Arguments of `plotting.line_style`: hollow markers, then other colours, for variants."""
+        colours = list(dict.fromkeys([*(each.colour for each in METHODS.values()), "olive"]))
+        place = colours.index(self.method.colour) + self.variant // 2
+        return {
+            "name": colours[place % len(colours)],
+            "marker": self.method.marker,
+            "dashes": self.method.dashes,
+            "hollow": self.variant % 2 == 1,
+        }
 
     @property
     def history(self) -> list[EpochRow] | None:
@@ -82,6 +108,12 @@ class Pipeline:
     runs: tuple[Run, ...]
     memory: list[Memory] | None
 
+    @property
+    def seeds(self) -> list[list[int]]:
+        """The lists of seeds among the experiments, each once."""
+        found = [run.settings.seeds for run in self.runs]
+        return [seeds for place, seeds in enumerate(found) if seeds not in found[:place]]
+
     def settings(self, key: str) -> list[Any]:
         """The values that `key` ("training.steps") has among the experiments, each once."""
         section, name = key.split(".")
@@ -101,7 +133,8 @@ def read_pipeline(folder: Path) -> Pipeline:
         raise UserError(f"{path}: experiments: expected at least one experiment")
     methods = {name: method_of(settings.model) for name, settings in experiments.items()}
     labels = _labels(experiments, methods)
-    seen: list[Method] = []
+    overrides = read_overrides(path)
+    seen: list[dict[str, Any]] = []
     runs = []
     for name, settings in experiments.items():
         home = folder / "runs" / name
@@ -111,7 +144,8 @@ def read_pipeline(folder: Path) -> Pipeline:
                 name=name,
                 label=labels[name],
                 method=methods[name],
-                variant=seen.count(methods[name]),
+                variant=seen.count(methods[name].look),
+                added=bool(overrides[name] - _OF_THE_PAPER),
                 settings=settings,
                 folder=home,
                 metrics=metrics,
@@ -121,7 +155,7 @@ def read_pipeline(folder: Path) -> Pipeline:
                 histories=_read_histories(home, settings.seeds),
             )
         )
-        seen.append(methods[name])
+        seen.append(methods[name].look)
     networks = [run.network for run in runs]
     runs.sort(key=lambda run: (networks.index(run.network), run.method.rank))
     return Pipeline(folder, tuple(runs), _if_there(folder / "runs" / "memory.csv", read_memory))

@@ -31,7 +31,7 @@ _COLUMNS = (
     Column("step_accuracy", "Accuracy of the step, %", 2),
     Column("votes_accuracy", "Accuracy of the votes so far, %", 2),
 )
-_PANELS = 4  # a row
+_PANELS = 4  # a row, at most
 _DASHES = (3, 1.5)
 
 
@@ -73,8 +73,8 @@ def _label(row: Row, results: Results) -> str:
 
 
 def _draw(panels: Sequence[tuple[str, Row]]) -> str:
-    columns = min(_PANELS, len(panels))
-    lines = math.ceil(len(panels) / columns)
+    lines = math.ceil(len(panels) / _PANELS)
+    columns = math.ceil(len(panels) / lines)
     with figure(9.4, 0.6 + 2.4 * lines) as drawing:
         grid = drawing.subplots(lines, columns, sharey=True, squeeze=False)
         for axes, (label, row) in zip(grid.flat, panels, strict=False):
@@ -121,7 +121,7 @@ def _panel(axes: Axes, label: str, method: Method, seeds: Sequence[AfterSteps]) 
     for line in means if len(seeds) > 1 else ():
         spans, values = [mean.half_width or 0.0 for mean in line], [mean.value for mean in line]
         axes.errorbar(steps, values, spans, fmt="none", ecolor=method_colour, elinewidth=1)
-    axes.set_title(textwrap.fill(label, 28), pad=17)
+    axes.set_title(textwrap.fill(label, 25), pad=17)
     gap = f"step 1: {used[0]:.1f} %, gap {trained[0] - used[0]:.1f}"
     axes.text(0, 1.025, gap, transform=axes.transAxes, size=8.5, color=colour("muted"))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

@@ -114,7 +114,7 @@ def table4(results: Results) -> Table:
         "table4",
         "Table 4. Accuracy of each normalization, with and without the threshold stabilizer",
         rows,
-        f"{_IDENTITY} normalization ots weight_decay {_ACCURACY} test_error first_step gap "
+        f"{_IDENTITY} weight_decay {_ACCURACY} test_error first_step gap "
         f"gross_firing_rate {_PAPER} seeds epochs",
         [_ACCURACY_NOTE, _TEST_ERROR_NOTE, _GAP_NOTE, *_notes(rows)],
     )
@@ -165,7 +165,8 @@ def experiments(results: Results) -> Table:
         "experiments",
         "Experiments",
         results.measured(),
-        f"{_IDENTITY} parameters learning_rate weight_decay loss_train loss_test osr_fallbacks",
+        f"{_IDENTITY} normalization ots parameters learning_rate weight_decay loss_train loss_test "
+        "osr_fallbacks",
         [
             "Losses are means per image in the last epoch. An OSR fallback: in training a layer "
             "used one time step's own statistics, because its running statistics were too far off."

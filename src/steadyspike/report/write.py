@@ -5,6 +5,7 @@ from pathlib import Path
 
 from steadyspike.files import write_atomically
 from steadyspike.report import figures, tables
+from steadyspike.report.claims import claims, claims_table
 from steadyspike.report.comparison import comparison
 from steadyspike.report.figures import Figure
 from steadyspike.report.membranes import figure3
@@ -64,6 +65,7 @@ def report_sections(results: Results) -> list[Section]:
     """All tables and figures; those without a row are left out."""
     sections: dict[str, tuple[str, list[Table | Figure | None]]] = {
         "steps": ("After each time step", [steps_figure(results)]),
+        "claims": ("The paper's claims here", [claims_table(claims(results))]),
         "accuracy": ("Accuracy", [tables.table1(results), tables.table4(results)]),
         "comparison": ("Seeds", [comparison(results)]),
         "firing": ("Firing rates", [tables.table2(results), figures.figure2b(results)]),

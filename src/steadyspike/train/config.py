@@ -30,7 +30,7 @@ from steadyspike.data.event_augmentation import EVENT_AUGMENTATIONS
 from steadyspike.errors import UserError
 from steadyspike.models import MODELS
 from steadyspike.models.blocks import Layers
-from steadyspike.train.params import read_params
+from steadyspike.train.params import flatten, read_params
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -222,21 +222,11 @@ class Experiment(_Section):
         """The dotted keys and values that decide the result."""
         return {
             key: value
-            for key, value in _flatten(self.model_dump(mode="json")).items()
+            for key, value in flatten(self.model_dump(mode="json")).items()
             if key not in RESUMABLE_CHANGES
             # Options that most data sets do not have.
             and not (value is None and key.startswith("dataset."))
         }
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def load_experiments(path: Path) -> dict[str, Experiment]:

@@ -110,3 +110,28 @@ def merge(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
             merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
         )
     return merged
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"training": {"steps": 4}}`` as ``{"training.steps": 4}``."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def read_overrides(path: Path) -> dict[str, frozenset[str]]:
+    """The dotted keys in which each experiment differs from the defaults, of a file read before."""
+    document = read_yaml(path)
+    defaults = flatten(document.get("defaults") or {})
+    return {
+        name: frozenset(
+            key
+            for key, value in flatten(overrides or {}).items()
+            if key not in defaults or defaults[key] != value
+        )
+        for name, overrides in document["experiments"].items()
+    }
