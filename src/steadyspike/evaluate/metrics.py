@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    computed_field,
     model_validator,
 )
 
@@ -93,10 +94,11 @@ class AfterSteps(Record):
             raise ValueError("batch: expected as many steps as inference has")
         return self
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def gap(self) -> float:
         """How many percentage points the first step gains by the function of training."""
-        return self.batch.step_accuracy[0] - self.inference.step_accuracy[0]
+        return round(self.batch.step_accuracy[0] - self.inference.step_accuracy[0], 6)
 
 
 class Loss(Record):
