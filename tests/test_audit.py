@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,21 +9,14 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
-TOOLS = REPOSITORY / "build/audit"
+from tiny import REPOSITORY, audit_tools
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tools() -> None:
-    """What the Makefile installs for `make audit`."""
-    if (TOOLS / "bin/pip-audit").exists():
-        return
-    command = ["tools/setup.sh", sys.executable, TOOLS, "requirements-audit.lock"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"pip-audit cannot be installed: {done.stderr[-200:]}")
+    audit_tools()
 
 
 class Database(BaseHTTPRequestHandler):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ import pytest
 import yaml
 
 from steadyspike.train.params import merge, read_yaml
-from tiny import REPOSITORY, environment, python, write_data
+from tiny import (
+    REPOSITORY,
+    audit_tools,
+    environment,
+    in_process,
+    python,
+    refused,
+    write_data,
+)
 
 EXPERIMENTS = ["osr_ots", "bptt"]  # of the tiny copy
 
@@ -130,3 +139,98 @@ def test_a_changed_override_reruns_that_experiment_alone(project: Path) -> None:
     write(project, document)
     assert ran(project, "repro") == ["train@bptt", "evaluate@bptt", "memory", "report"]
     assert (project / "runs" / "bptt" / "history.csv").read_bytes() != before
+
+
+# The crate
+
+
+@pytest.fixture(scope="module")
+def crate(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished project, described by `report --crate`."""
+    root = tmp_path_factory.mktemp("crate") / "project"
+    shutil.copytree(project, root, ignore=shutil.ignore_patterns(".dvc", "__pycache__"))
+    result = in_process(root, "report", "--crate")
+    assert (result.returncode, result.stdout) == (0, "ro-crate-metadata.json\n"), result.stderr
+    return root
+
+
+def entities(root: Path) -> dict[str, dict[str, Any]]:
+    graph = json.loads((root / "ro-crate-metadata.json").read_text())["@graph"]
+    assert len({entity["@id"] for entity in graph}) == len(graph)
+    return {entity["@id"]: entity for entity in graph}
+
+
+def names(references: Any) -> set[str]:
+    return {each["@id"] for each in (references if isinstance(references, list) else [references])}
+
+
+@pytest.mark.slow
+def test_a_public_validator_accepts_the_crate(crate: Path, tmp_path: Path) -> None:
+    python_of_tools = audit_tools() / "bin/python"
+
+    def validate(root: Path) -> "subprocess.CompletedProcess[str]":
+        command = [python_of_tools, REPOSITORY / "tools/validate_crate.py", root]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    result = validate(crate)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "REQUIRED" not in result.stdout.replace("RECOMMENDED", "")
+    (tmp_path / "ro-crate-metadata.json").write_text(
+        (crate / "ro-crate-metadata.json").read_text().replace('"mainEntity"', '"mentions"')
+    )
+    assert validate(tmp_path).returncode == 1
+
+
+@pytest.mark.slow
+def test_the_crate_holds_the_run_that_dvc_recorded(crate: Path) -> None:
+    found = entities(crate)
+    stages = read_yaml(crate / "dvc.lock")["stages"]
+    assert {f"#stage/{name.replace('@', '%40')}" for name in stages} <= found.keys()
+    train = found["#stage/train%40osr_ots"]
+    assert train["description"] == "python -m steadyspike train osr_ots"
+    assert "runs/osr_ots/model.safetensors" in names(train["result"])
+    assert {"src/steadyspike/train/", "#parameters/osr_ots"} <= names(train["object"])
+    for file in stages["train@osr_ots"]["outs"]:
+        entity = found[file["path"] + ("/" if (crate / file["path"]).is_dir() else "")]
+        assert entity["identifier"] == f"md5:{file['md5']}"
+    for entity in found.values():
+        if entity["@type"] in ("File", "Dataset") and not entity["@id"].startswith("#"):
+            assert (crate / entity["@id"]).exists()
+
+
+@pytest.mark.slow
+def test_every_number_of_a_table_has_its_commit_parameters_and_command(crate: Path) -> None:
+    found = entities(crate)
+    digests = json.loads((crate / "reports/digests.json").read_text())
+    count = 0
+    for name in ("table2", "table4", "operations", "experiments"):
+        table = json.loads((crate / f"reports/{name}.json").read_text())
+        for row in table["rows"]:
+            for key, value in row.items():
+                if isinstance(value, str):
+                    continue
+                cell = found[f"#{name}/{row['experiment']}/1/{key}"]
+                assert cell["value"] == value
+                assert cell["measurementTechnique"] == f"dvc repro evaluate@{row['experiment']}"
+                assert cell["version"]
+                (parameters,) = names(cell["valueReference"])
+                assert found[parameters]["value"] == digests[row["experiment"]]["fingerprint"]
+                count += 1
+    assert count > 10
+
+
+@pytest.mark.slow
+def test_what_cannot_be_described(crate: Path, tmp_path: Path) -> None:
+    def refuses(message: str, change: Callable[[Path], object], *arguments: str) -> None:
+        root = shutil.copytree(crate, tmp_path / "project", dirs_exist_ok=True)
+        (root / "ro-crate-metadata.json").unlink()
+        change(root)
+        refused(in_process(root, "report", "--crate", *arguments), message)
+        assert not (root / "ro-crate-metadata.json").exists()
+
+    refuses("--crate: expected without --paper and --out", lambda root: None, "--paper")
+    history = "runs/osr_ots/history.csv"
+    refuses(rf"{history}: not found: fetch it", lambda root: (root / history).unlink())
+    refuses(rf"{history}: not the file that", lambda root: (root / history).write_text("epoch\n"))
+    refuses(r"dvc\.lock: stages: expected", lambda root: (root / "dvc.lock").write_text("a: 1\n"))
+    refuses(r"dvc\.lock: not found: run the pipeline", lambda root: (root / "dvc.lock").unlink())

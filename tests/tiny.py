@@ -219,6 +219,17 @@ def one_line(error: UserError, *words: str) -> str:
     return message
 
 
+def audit_tools() -> Path:
+    """The environment that the Makefile makes for `make audit`; skips the test if it cannot be."""
+    folder = REPOSITORY / "build/audit"
+    if not (folder / "bin/rocrate-validator").exists():
+        command = ["tools/setup.sh", sys.executable, folder, "requirements-audit.lock"]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"the tools of make audit cannot be installed: {done.stderr[-200:]}")
+    return folder
+
+
 def free_port() -> int:
     """A port of this machine that is not in use."""
     with socket.socket() as listener:

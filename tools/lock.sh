@@ -13,8 +13,9 @@ $compile --extra peers --constraint requirements.lock \
 # nir than the others can use, so the lock is installed without looking at dependencies.
 echo 'nir>=1.0.8' | $compile --extra export --extra simulators --constraint requirements.lock \
     --override - --output-file requirements-export.lock pyproject.toml
-# The tools of `make audit`, `make licences` and `make sbom`.
-printf '%s\n' pip-audit pip-licenses cyclonedx-bom |
+# The tools of `make audit`, `make licences` and `make sbom`, and a validator of crates with the
+# context of RO-Crate 1.1.
+printf '%s\n' pip-audit pip-licenses cyclonedx-bom roc-validator 'rocrate==0.14.*' |
     $compile --output-file requirements-audit.lock -
 # The fuzzer of `make reliability`; its version 3.1 has no wheel for Python 3.11.
 echo 'atheris==3.0.*; sys_platform == "linux" and python_version < "3.14"' |

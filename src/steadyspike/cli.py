@@ -202,6 +202,12 @@ def parser() -> argparse.ArgumentParser:
         "--list", action="store_true", help="only print each cell of the paper and its command"
     )
     report.add_argument(
+        "--crate",
+        action="store_true",
+        help="only describe the finished pipeline for archives, in ro-crate-metadata.json beside "
+        "its dvc.lock",
+    )
+    report.add_argument(
         "--out", type=Path, metavar="DIR", help="the folder to write (default: the pipeline's own)"
     )
 

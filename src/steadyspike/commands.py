@@ -182,11 +182,18 @@ def export(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from steadyspike.report import list_cells, write_paper_report, write_report
+    from steadyspike.report import list_cells, write_crate, write_paper_report, write_report
 
     pipelines = Path("pipelines")
     if options.list:
         print("\n".join(list_cells(pipelines)))
+        return
+    if options.crate:
+        if options.paper or options.out:
+            raise UserError(
+                "--crate: expected without --paper and --out: it describes one pipeline"
+            )
+        print(write_crate(options.pipeline))
         return
     one = options.pipeline != Path() or not options.paper
     if options.out and options.paper and one:

@@ -3,7 +3,6 @@
 The card is a README.md whose head is metadata as Hugging Face reads it. Nothing is uploaded.
 """
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import jinja2
 import yaml
 from torch import nn
 
-from steadyspike import __version__
+from steadyspike import __version__, commit
 from steadyspike.data.published import PUBLISHED
 from steadyspike.errors import UserError
 from steadyspike.evaluate.metrics import Measurement, Metrics, read_metrics
@@ -56,7 +55,7 @@ def write_card(
     measured = metrics.by_seed(experiment.seed).get(str(experiment.seed), metrics)
     config = Config(
         library_version=__version__,
-        commit=commit(),
+        commit=commit.describe(),
         command=_command(experiment, folder, params),
         parameters_sha256=experiment.fingerprint(),
         weights_sha256=weights_sha256(model.state_dict()),
@@ -70,16 +69,6 @@ def write_card(
     write_atomically(out / "README.md", card)
     write_atomically(out / CONFIG, config.model_dump_json(indent=2) + "\n")
     return config
-
-
-def commit() -> str | None:
-    """The commit of the current folder, with "-dirty" if files differ; None outside a checkout."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(describe, capture_output=True, text=True, check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _command(experiment: Experiment, folder: Path, params: Path | None) -> str:

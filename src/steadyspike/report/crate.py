@@ -1,0 +1,304 @@
+"""`steadyspike report --crate`: a finished pipeline described for archives, as RO-Crate.
+
+``ro-crate-metadata.json`` follows the profile Workflow Run Crate 0.5: the workflow is ``dvc.yaml``,
+its run is what ``dvc.lock`` records, one action a stage, and every number in the report's tables is
+a value with the commit, the parameters and the command that it came from. The folder with this
+file in it can be archived as it is.
+"""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from steadyspike import __version__, commit
+from steadyspike.errors import UserError
+from steadyspike.files import write_atomically
+from steadyspike.report.results import Results
+from steadyspike.report.runs import Pipeline, Run
+from steadyspike.report.table import Table
+from steadyspike.report.write import report_sections
+from steadyspike.train.params import read_yaml
+
+NAME = "ro-crate-metadata.json"
+PROFILES = {
+    "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
+    "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
+}
+FORMAL_PARAMETER = "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"
+WORKFLOW = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
+AUTHORS = "#authors"
+UNKNOWN = "not known"  # the commit, outside a checkout
+FORMATS = {
+    **{".csv": "text/csv", ".json": "application/json", ".md": "text/markdown"},
+    **{".yaml": "application/yaml", ".cff": "application/yaml"},
+    ".safetensors": "application/octet-stream",
+}
+LICENCE = "https://spdx.org/licenses/MIT"
+Entity = dict[str, Any]
+
+
+def write_crate(pipeline: Path) -> Path:
+    """Write the description of a pipeline beside its ``dvc.lock``; returns the file's path.
+
+    Args:
+        pipeline: the folder of its params.yaml. Pipelines below pipelines/ share one dvc.lock.
+
+    Raises:
+        UserError: nothing was run; a file is missing or is not the one that dvc.lock records; a
+            result is malformed or of other parameters. Nothing is written.
+    """
+    root = pipeline if (pipeline / "dvc.yaml").exists() else pipeline.parent
+    stages = _stages(root, "" if root == pipeline else f"{pipeline.name}/")
+    results = Results.of_pipeline(pipeline)
+    results.check_current()
+    tables = [
+        part
+        for section in report_sections(results)
+        for part in section.parts
+        if isinstance(part, Table)
+    ]
+    graph = [*_graph(root, stages, results.only, tables)]
+    content = {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph}
+    write_atomically(root / NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return root / NAME
+
+
+def _stages(root: Path, prefix: str) -> dict[str, Any]:
+    """The stages in dvc.lock that made something below ``prefix``, their files checked."""
+    lock = root / "dvc.lock"
+    if not lock.exists():
+        raise UserError(f"{lock}: not found: run the pipeline with `dvc repro` first")
+    content = read_yaml(lock)
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(stages, dict):
+        raise UserError(f"{lock}: stages: expected the stages that DVC has run")
+    chosen = {
+        name: stage
+        for name, stage in stages.items()
+        if any(file["path"].startswith(prefix) for file in stage.get("outs", []))
+    }
+    for stage in chosen.values():
+        for file in stage.get("outs", []):
+            _check(root / file["path"], file.get("md5", ""))
+    if not chosen:
+        raise UserError(f"{lock}: stages: none of {prefix or 'them'} has run")
+    return chosen
+
+
+def _check(path: Path, md5: str) -> None:
+    """UserError if a stage's output is not the one that was recorded; of a folder, if missing."""
+    if not path.exists():
+        raise UserError(f"{path}: not found: fetch it with `dvc pull`, or run `dvc repro`")
+    if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+        raise UserError(f"{path}: not the file that dvc.lock records: run `dvc repro`")
+
+
+def _graph(
+    root: Path, stages: dict[str, Any], pipeline: Pipeline, tables: list[Table]
+) -> Iterator[Entity]:
+    files = {
+        file["path"]: file
+        for stage in stages.values()
+        for file in [*stage.get("deps", []), *stage.get("outs", [])]
+    }
+    made = [file["path"] for stage in stages.values() for file in stage.get("outs", [])]
+    # The folder `runs` is what the stages before have made.
+    files = {path: file for path, file in files.items() if path in made or not _above(path, made)}
+    given = [path for path in files if path not in made]
+    settings = str((pipeline.folder / "params.yaml").relative_to(root))
+    others = [path for path in ("README.md", "CITATION.cff", "LICENSE") if (root / path).exists()]
+    # Records of what was measured elsewhere, on a GPU
+    logs = [path.relative_to(root).as_posix() for path in (root / "docs/runs").glob("*.*")]
+    cells = list(_cells(pipeline, tables))
+    parts = [*files, settings, *others, *sorted(logs)]
+    actions = [*map(_stage_id, stages), "#run"]
+
+    yield {
+        "@id": NAME,
+        "@type": "CreativeWork",
+        "about": {"@id": "./"},
+        "conformsTo": _ids(["https://w3id.org/ro/crate/1.1", list(PROFILES)[-1]]),
+    }
+    yield {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"steadyspike: {pipeline.folder.resolve().name}",
+        "description": "Online training of spiking neural networks: a pipeline and its results",
+        "datePublished": commit.date() or datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "license": {"@id": LICENCE},
+        "author": {"@id": AUTHORS},
+        "publisher": {"@id": AUTHORS},
+        "conformsTo": _ids(PROFILES),
+        "hasPart": _ids(["dvc.yaml", *(_file_id(root, path) for path in parts)]),
+        "mainEntity": {"@id": "dvc.yaml"},
+        "mentions": _ids([*actions, *(cell["@id"] for cell in cells)]),
+    }
+    for uri, name in PROFILES.items():
+        yield {"@id": uri, "@type": "CreativeWork", "name": name, "version": uri.split("/")[-1]}
+    yield {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT"}
+    yield {"@id": AUTHORS, "@type": "Organization", "name": "The steadyspike authors"}
+    yield from _workflow(root, [*given, settings], made)
+    for path in files:
+        yield _file(root, path, files[path].get("md5"), example=path in given or path in made)
+    yield _file(root, settings, None, example=True)
+    for path in [*others, *sorted(logs)]:
+        about = {"about": {"@id": "./"}} if path not in ("CITATION.cff", "LICENSE") else {}
+        yield {**_file(root, path, None, example=False), **about}
+    yield from _actions(root, stages, pipeline, [*given, settings], made)
+    yield from cells
+
+
+def _workflow(root: Path, given: list[str], made: list[str]) -> Iterator[Entity]:
+    yield {
+        "@id": "dvc.yaml",
+        "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
+        "name": "dvc.yaml",
+        "conformsTo": {"@id": WORKFLOW},
+        "version": commit.describe() or UNKNOWN,
+        "encodingFormat": "application/yaml",
+        "programmingLanguage": {"@id": "https://dvc.org"},
+        "license": {"@id": LICENCE},
+        "input": _ids(f"#parameter/{quote(path)}" for path in given),
+        "output": _ids(f"#parameter/{quote(path)}" for path in made),
+    }
+    yield {
+        "@id": "https://dvc.org",
+        "@type": "ComputerLanguage",
+        "name": "DVC pipeline",
+        "alternateName": "DVC",
+        "identifier": {"@id": "https://dvc.org"},
+        "url": {"@id": "https://dvc.org"},
+    }
+    yield {
+        "@id": "#steadyspike",
+        "@type": "SoftwareApplication",
+        "name": "steadyspike",
+        "softwareVersion": f"{__version__}, commit {commit.describe() or UNKNOWN}",
+    }
+    for path in (*given, *made):
+        yield {
+            "@id": f"#parameter/{quote(path)}",
+            "@type": "FormalParameter",
+            "name": path,
+            "additionalType": "Dataset" if (root / path).is_dir() else "File",
+            "conformsTo": {"@id": FORMAL_PARAMETER},
+            "workExample": {"@id": _file_id(root, path)},
+        }
+    for profile in (FORMAL_PARAMETER, WORKFLOW):
+        yield {"@id": profile, "@type": "CreativeWork", "name": profile.split("/")[-2]}
+
+
+def _actions(
+    root: Path, stages: dict[str, Any], pipeline: Pipeline, given: list[str], made: list[str]
+) -> Iterator[Entity]:
+    yield {
+        "@id": "#run",
+        "@type": "CreateAction",
+        "name": "run of dvc.yaml",
+        "description": "dvc repro",
+        "instrument": {"@id": "dvc.yaml"},
+        "object": _ids(_file_id(root, path) for path in given),
+        "result": _ids(_file_id(root, path) for path in made),
+        "actionStatus": "http://schema.org/CompletedActionStatus",
+    }
+    settings = {run.folder.relative_to(root).as_posix(): run for run in pipeline.runs}
+    for name, stage in stages.items():
+        outs = [file["path"] for file in stage.get("outs", [])]
+        runs = [
+            run for path, run in settings.items() if any(o.startswith(path + "/") for o in outs)
+        ]
+        deps = [file["path"] for file in stage.get("deps", []) if not _above(file["path"], made)]
+        command = stage.get("cmd", "")
+        yield {
+            "@id": _stage_id(name),
+            "@type": "CreateAction",
+            "name": name,
+            "description": command if isinstance(command, str) else " && ".join(command),
+            "instrument": {"@id": "#steadyspike"},
+            "object": _ids([*(_file_id(root, path) for path in deps), *map(_parameters_id, runs)]),
+            "result": _ids(_file_id(root, path) for path in outs),
+            "actionStatus": "http://schema.org/CompletedActionStatus",
+        }
+    for run in pipeline.runs:
+        yield {
+            "@id": _parameters_id(run),
+            "@type": "PropertyValue",
+            "name": f"parameters of {run.name}",
+            "propertyID": "SHA-256 of the parameters",
+            "value": run.settings.runs[0].fingerprint(),
+            "description": json.dumps(run.settings.decisive(), sort_keys=True),
+        }
+
+
+def _cells(pipeline: Pipeline, tables: list[Table]) -> Iterator[Entity]:
+    """Every number of an experiment in a table, with commit, parameters and command."""
+    runs = {run.name: run for run in pipeline.runs}
+    version = commit.describe() or UNKNOWN
+    for table in tables:
+        keys = [column.key for column in table.columns]
+        if "experiment" not in keys:
+            continue
+        counts: dict[str, int] = {}
+        for row in table.rows:
+            run = runs.get(str(row[keys.index("experiment")]))
+            if run is None or run.metrics is None:
+                continue
+            place = counts[run.name] = counts.get(run.name, 0) + 1
+            for column, value in zip(table.columns, row, strict=True):
+                if isinstance(value, str) or not column.numeric:
+                    continue
+                yield {
+                    "@id": f"#{table.name}/{quote(run.name)}/{place}/{column.key}",
+                    "@type": "PropertyValue",
+                    "name": f"{table.title}: {run.label}: {column.header}",
+                    "propertyID": f"{table.name}.{column.key}",
+                    "value": column.number(value),
+                    "measurementTechnique": run.command,
+                    "version": version,
+                    "valueReference": {"@id": _parameters_id(run)},
+                }
+
+
+def _file(root: Path, path: str, md5: str | None, *, example: bool) -> Entity:
+    place = root / path
+    entity: Entity = {
+        "@id": _file_id(root, path),
+        "@type": "Dataset" if place.is_dir() else "File",
+        "name": path,
+    }
+    if md5:
+        entity["identifier"] = f"md5:{md5}"
+    if place.is_file():
+        entity["contentSize"] = str(place.stat().st_size)
+        entity["encodingFormat"] = FORMATS.get(place.suffix, "text/plain")
+    if example:
+        entity["exampleOfWork"] = {"@id": f"#parameter/{quote(path)}"}
+    return entity
+
+
+def _file_id(root: Path, path: str) -> str:
+    return quote(path) + ("/" if (root / path).is_dir() else "")
+
+
+def _stage_id(name: str) -> str:
+    return f"#stage/{quote(name)}"
+
+
+def _parameters_id(run: Run) -> str:
+    return f"#parameters/{quote(run.name)}"
+
+
+def _above(path: str, made: Iterable[str]) -> bool:
+    """Whether it is a folder that holds some of these."""
+    return any(each.startswith(path + "/") for each in made)
+
+
+def _ids(names: Iterable[str]) -> list[Entity] | Entity:
+    """References to entities, each once; a single one stands alone."""
+    references = [{"@id": name} for name in dict.fromkeys(names)]
+    return references[0] if len(references) == 1 else references
