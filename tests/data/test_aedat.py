@@ -59,7 +59,8 @@ def test_aedat2_decodes_the_bytes_of_an_event(path: Path) -> None:
 )
 def test_the_end_mark_comes_before_an_event_like_a_line(path: Path, end: bytes) -> None:
     path.write_bytes(AEDAT2 + end + struct.pack(">II", 0x23 << 24 | 0xFF, 7))
-    assert rows(read_aedat2(path)) == [(7, 127, 0, 0)]
+    with pytest.raises(UserError, match="a recording of another camera; expected addresses"):
+        read_aedat2(path)
 
 
 def test_aedat3_decodes_the_bytes_of_a_packet(path: Path) -> None:
@@ -90,6 +91,11 @@ BAD2 = [
     (AEDAT2, "no events"),
     (aedat2(THREE)[:-1], "truncated; expected a whole number of 8-byte events"),
     (aedat2(THREE)[:-4], "truncated; expected a whole number of 8-byte events"),
+    (
+        AEDAT2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n" + bytes(8),
+        "a recording of another camera; expected a DVS128, found 'AEChip: eu.seebetter",
+    ),
+    (AEDAT2 + struct.pack(">II", 1 << 22 | 3 << 12, 7), "another camera; expected addresses of a"),
     (None, "cannot be read: No such file"),
 ]
 BAD3 = [
@@ -97,6 +103,7 @@ BAD3 = [
     (AEDAT3.replace(b"3.1", b"3.0"), "expected an AEDAT 3.1 file"),
     (AEDAT3.replace(b"RAW", b"Compressed"), "expected '#Format: RAW'"),
     (AEDAT3, "no events; expected at least one valid"),
+    (AEDAT3.replace(b"DVS128", b"DAVIS240C"), "expected a DVS128, found 'Source 1: DAVIS240C'"),
     (aedat3(packet(THREE, kind=2)), "no events"),
     (aedat3(packet(THREE, invalid=[0, 1, 2])), "no events"),
     (aedat3(packet(THREE), packet(THREE))[:-1], "truncated; expected a packet up to byte"),
@@ -149,3 +156,9 @@ def test_a_damaged_file_gives_events_or_a_one_line_error(
             assert len(events) > 0
             assert max(events.x.max(), events.y.max()) < 128
             assert events.p.max() <= 1
+
+
+def test_a_header_may_name_the_camera(path: Path) -> None:
+    line = b"# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"
+    path.write_bytes(AEDAT2 + line + bytes(8))
+    assert len(read_aedat2(path)) == 1

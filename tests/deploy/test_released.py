@@ -1,5 +1,6 @@
 """Checkpoints of the released code: golden outputs of their networks, and damaged files."""
 
+import argparse
 import copy
 import math
 import pickle
@@ -8,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -197,13 +199,30 @@ BAD = {
     "a key of two lines": (with_net(**{"a\nb": torch.ones(1)}), r"unknown a\\nb$"),
     "another shape": (
         with_net(**{"classifier.0.weight": torch.ones(10, 5)}),
-        r"classifier.0.weight \(expected shape \(3, 5\), not \(10, 5\)\)$",
+        r"classifier.0.weight \(is \(10, 5\), expected \(3, 5\)\)$",
     ),
-    "no tensor": (with_net(**{"classifier.0.bias": [0.0] * 3}), r"classifier.0.bias \(expected"),
+    "no tensor": (with_net(**{"classifier.0.bias": [0.0] * 3}), r"classifier.0.bias \(is no dense"),
     "a sparse tensor": (
         with_net(**{"classifier.0.weight": torch.eye(3, 5).to_sparse()}),
-        r"classifier.0.weight \(expected a dense floating-point tensor\)$",
+        r"classifier.0.weight \(is no dense tensor\)$",
     ),
+    "NaN": (
+        with_net(**{"classifier.0.bias": torch.tensor([0.0, math.nan, 0.0])}),
+        r"wrong classifier.0.bias \(is not finite\)$",
+    ),
+    "a negative variance": (
+        with_net(**{"features.0.bn.run_var": -torch.ones(4)}),
+        r"wrong features.0.bn.run_var \(is negative\)$",
+    ),
+    "whole numbers": (
+        with_net(**{"classifier.0.bias": torch.ones(3, dtype=torch.int8)}),
+        r"wrong classifier.0.bias \(is int8, expected float32\)$",
+    ),
+    "an object": (
+        saved({"net": {}, "args": argparse.Namespace()}),
+        r"holds argparse.Namespace, which is not read.*torch.save\(\{\"net\"",
+    ),
+    "a bare state dict": (saved({"a": torch.ones(1)}), r"net: expected a dict.*torch.save\("),
 }
 
 
@@ -227,9 +246,25 @@ def test_a_file_that_runs_code_is_refused_without_running_it(tmp_path: Path) -> 
     (tmp_path / "c.pth").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     torch.save({"net": Trap(tmp_path / "sprung")}, tmp_path / "zipped.pth")
     for name in ("c.pth", "zipped.pth"):
-        with pytest.raises(UserError, match="cannot be read"):
+        with pytest.raises(UserError, match="is not read|cannot be read"):
             load_released(tmp_path / name, tiny())
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_as_other_programs_save_them(prefix: str, zipped: bool, tmp_path: Path) -> None:
+    """With a wrapper's prefix, NumPy's scalars beside it, or in the format of torch before 1.6."""
+    net = released_state(TINY_KEYS)
+    content = {
+        "net": {prefix + key: value for key, value in net.items()},
+        "max_test_acc": np.float64(0.9),
+        "epoch": np.int64(3),
+    }
+    torch.save(content, tmp_path / "c.pth", _use_new_zipfile_serialization=zipped)
+    model = tiny()
+    load_released(tmp_path / "c.pth", model)
+    assert torch.equal(model.classifier.bias, net["classifier.0.bias"].float())
 
 
 def test_networks_without_released_checkpoints(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """`steadyspike evaluate`: what it measures of a finished run, and the runs it refuses."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
+import safetensors.torch
+import torch
+from torch import Tensor, nn
 
 from steadyspike.data import Dataset
 from steadyspike.errors import UserError
@@ -261,3 +264,61 @@ def test_weights_of_another_network(
     with pytest.raises(UserError) as caught:
         measure_weights(tiny_experiment(**dotted), dataset, path, None, None)
     one_line(caught.value, f"{path}: weights of another network: ", words)
+
+
+def changed_weights(name: str, change: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    """Change the first tensor whose name ends so."""
+
+    def edit(path: Path) -> None:
+        state = safetensors.torch.load_file(path)
+        key = next(key for key in state if key.endswith(name))
+        safetensors.torch.save_file({**state, key: change(state[key]).contiguous()}, path)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (changed_weights("conv.weight", lambda t: t * math.nan), "conv.weight is not finite"),
+        (changed_weights("running_mean", lambda t: t + math.inf), "running_mean is not finite"),
+        (changed_weights("running_var", lambda t: -t - 1), "running_var is negative"),
+        (changed_weights("conv.weight", Tensor.char), "conv.weight is int8, expected float32"),
+        (changed_weights("bias", Tensor.double), "bias is float64, expected float32"),
+        (changed_weights("fallbacks", Tensor.float), "fallbacks is float32, expected int64"),
+        (
+            changed_weights("running_threshold", lambda t: t.expand(3, len(t))),
+            "running_threshold is (3, 4), expected (T,)",
+        ),
+        (
+            lambda path: torch.save(safetensors.torch.load_file(path), path),
+            "a checkpoint of PyTorch, expected a safetensors file: `steadyspike import-released`",
+        ),
+    ],
+)
+def test_weights_that_no_training_leaves(
+    measured: Path,
+    dataset: Dataset,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    words: str,
+) -> None:
+    path = tmp_path / "model.safetensors"
+    shutil.copy(measured / "model.safetensors", path)
+    damage(path)
+    with pytest.raises(UserError) as caught:
+        measure_weights(tiny_experiment(), dataset, path, "fixed", None)
+    one_line(caught.value, f"{path}: ", words)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_weights_under_a_wrappers_prefix(
+    measured: Path, dataset: Dataset, tmp_path: Path, prefix: str
+) -> None:
+    own, path = measured / "model.safetensors", tmp_path / "wrapped.safetensors"
+    state = safetensors.torch.load_file(own)
+    safetensors.torch.save_file({prefix + name: value for name, value in state.items()}, path)
+    ours, theirs = (
+        measure_weights(tiny_experiment(), dataset, place, None, None) for place in (own, path)
+    )
+    assert ours == theirs

@@ -114,6 +114,8 @@ NAME = "expected a name of letters, digits, '_' and '-', at most 100, that begin
             (f"experiments: {{{name}: {{}}}}", NAME)
             for name in ("a/b", "'..'", "'.a'", "a.b", "'-a'", "''", "'a b'", "ö", "1", "a" * 101)
         ),
+        ("experiments: {bench: {}}", "experiments.bench: expected another name"),
+        ("%YAML 1.1\n---\nexperiments: {}", "expected '%YAML 1.2', or no such line"),
         ("experiments: {a: {}, a: {}}", "line 1: the key 'a' is given twice"),
         ("experiments:\n  a:\n    x: 1\n    y: 2\n    x: 3", "line 5: the key 'x' is given twice"),
         ("experiments: {a: 'b}", "invalid YAML: line 1: found unexpected end of stream"),

@@ -1,16 +1,18 @@
 """A resumed run ends with the bytes of an uninterrupted one, whatever stopped it and when."""
 
+import math
 import os
 import pty
 import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from steadyspike.data.dataset import Batch, Split
 from steadyspike.errors import UserError
@@ -27,6 +29,7 @@ from tiny import (
     environment,
     finish,
     make_project,
+    one_line,
     saved_state,
     start,
     tiny_dataset,
@@ -345,3 +348,29 @@ def test_a_sample_that_cannot_be_read_leaves_a_checkpoint(
     assert (saved["epoch"], saved["batch"]) == (0, last)
     resumed, _ = train(experiment, dataset, path)
     assert outcome(resumed) == outcome(finish(Trainer(experiment, dataset)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda model: model["classifier.bias"].fill_(math.nan), "classifier.bias is not finite"),
+        (lambda model: model["features.0.norm.running_var"].neg_(), "running_var is negative"),
+        (
+            lambda model: model.update({"classifier.bias": model["classifier.bias"].double()}),
+            "classifier.bias is float64, expected float32",
+        ),
+    ],
+)
+def test_a_checkpoint_that_no_training_leaves_is_refused(
+    tmp_path: Path, damage: Callable[[dict[str, Tensor]], object], words: str
+) -> None:
+    experiment, dataset, path = tiny_experiment(), tiny_dataset(), tmp_path / "checkpoint.pt"
+    trainer = Trainer(experiment, dataset)
+    next(trainer.run_epoch())
+    state = trainer.state()
+    state["model"] = dict(state["model"])
+    damage(state["model"])
+    save_checkpoint(path, experiment, state)
+    with pytest.raises(UserError) as caught:
+        train(experiment, dataset, path)
+    one_line(caught.value, f"{path}: ", words, "remove the file")

@@ -16,6 +16,9 @@ from steadyspike.errors import UserError
 
 HEADER_ENDS = (b"end-header", b"end of ascii header")
 
+CAMERA = "DVS128"
+MOST_ADDRESS = 0xFFFF  # of its events in AEDAT 2.0; a DAVIS has bits above
+
 EVENT_BYTES = 8
 # type, source, event size, timestamp offset, timestamp overflow, capacity, number, valid
 PACKET = struct.Struct("<hhiiiiii")
@@ -28,10 +31,10 @@ def read_aedat2(path: Path | zipfile.Path) -> Events:
     After the header every event is two big-endian words of 32 bits, address and microseconds.
     The address holds the polarity in bit 0, the sensor's x in bits 1-7 and its y in bits 8-14.
     The published frames show column 127 - y, row 127 - x and polarity 1 - bit (SpikingJelly's
-    reader of CIFAR10-DVS, which the paper's released code uses). As there, higher bits are
-    ignored and events stay in the file's order even if times run backwards.
+    reader of CIFAR10-DVS, which the paper's released code uses). As there, bit 15 (an external
+    signal) is ignored and events stay in the file's order even if times run backwards.
 
-    Raises UserError for another format, a truncated file and one without events.
+    Raises UserError for another format or camera, a truncated file and one without events.
     """
     content = _content(path)
     at = _header_end(content, path, "2.0")
@@ -44,6 +47,11 @@ def read_aedat2(path: Path | zipfile.Path) -> Events:
     if not len(words):
         raise UserError(f"{path}: no events; expected at least one after the header")
     address = words[:, 0].astype(np.uint32)
+    if address.max() > MOST_ADDRESS:
+        raise UserError(
+            f"{path}: a recording of another camera; expected addresses of a {CAMERA}, 0 to"
+            f" {MOST_ADDRESS}, found {address.max()}"
+        )
     return Events(
         t=words[:, 1].astype(np.int64),
         x=(127 - (address >> 8 & 127)).astype(np.uint8),
@@ -60,8 +68,8 @@ def read_aedat3(path: Path) -> Events:
     2-16 and x in bits 17-31; and microseconds, to which the packet's overflow times 2^31 is
     added. Events marked invalid are left out and counted. Nothing is sorted.
 
-    Raises UserError for another format, a truncated or altered file, a pixel outside the sensor,
-    a negative time and a recording without events.
+    Raises UserError for another format or camera, a truncated or altered file, a pixel outside the
+    sensor, a negative time and a recording without events.
     """
     content = _content(path)
     at = _header_end(content, path, "3.1")
@@ -132,6 +140,13 @@ def _header_end(content: bytes, path: Path | zipfile.Path, version: str) -> int:
         line, at = content[at:end].strip(), end + 1
         if line.startswith(b"#Format:") and line != b"#Format: RAW":
             raise UserError(f"{path}: expected '#Format: RAW', found {line.decode('latin-1')!r}")
+        # jAER names the camera's class, and cAER the camera.
+        camera = line.removeprefix(b"#").lstrip()
+        if camera.startswith((b"AEChip:", b"Source ")) and CAMERA.encode() not in camera:
+            raise UserError(
+                f"{path}: a recording of another camera; expected a {CAMERA}, found"
+                f" {camera.decode('latin-1')!r}"
+            )
         # The mark matters if the first byte of the first event happens to be a '#'.
         if line.lstrip(b"#! ").lower() in HEADER_ENDS:
             break

@@ -10,11 +10,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from steadyspike.errors import UserError
 from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
+from steadyspike.models.state import misfit, unwrapped
 from steadyspike.snn.norm import BatchNorm
 
 # Released names by our names; the number of a layer, block or stage is translated separately.
@@ -42,6 +44,14 @@ _NETWORKS: dict[type[nn.Module], dict[str, str]] = {
     },
 }
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "run_mean", "running_var": "run_var"}
+#: NumPy's scalars, as which accuracies are often saved, under their names of NumPy 1 and 2.
+_NUMBERS: list[Any] = [
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(letter)) for letter in f"?{np.typecodes['AllInteger']}{np.typecodes['Float']}"},
+]
+RESAVE = 'c = torch.load(FILE, weights_only=False); torch.save({"net": c["net"]}, FILE)'
 # Buffers that no released checkpoint holds
 _OURS_ONLY = ("fallbacks", "running_threshold", "num_batches_tracked")
 
@@ -72,20 +82,30 @@ def load_released(path: str | Path, model: nn.Module) -> None:
 def read_released(path: str | Path) -> dict[str, Any]:
     """The ``net`` of a checkpoint, without running any code that the file may hold."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMBERS):
             warnings.simplefilter("ignore")  # the error below says what is wrong
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: expected a checkpoint, but {error.strerror or error}") from error
     except Exception as error:  # a damaged file raises errors of any type
+        # PyTorch's messages have several lines; one of them names what it refuses to make.
+        kind = re.search(r"(?:GLOBAL|global|class|type)\W+(?:GLOBAL )?([\w.]+\.\w+)", str(error))
+        if kind is not None:
+            raise UserError(
+                f"{path}: holds {kind[1]}, which is not read, since it could run code; if you trust"
+                f" the file, save its tensors alone: {RESAVE}"
+            ) from error
         raise UserError(
             f"{path}: expected a PyTorch checkpoint of plain tensors, but it cannot be read "
-            f"({type(error).__name__})"  # PyTorch's messages have several lines
+            f"({type(error).__name__}); if torch.load reads it, save it again: {RESAVE}"
         ) from error
     net = checkpoint.get("net") if isinstance(checkpoint, dict) else None
     if not isinstance(net, dict):
-        raise UserError(f"{path}: net: expected a dict with the state dict under this key")
-    return {str(key): value for key, value in net.items() if not str(key).endswith(".run_th")}
+        raise UserError(
+            f"{path}: net: expected a dict with the state dict under this key: {RESAVE}"
+        )
+    named = unwrapped({str(key): value for key, value in net.items()})
+    return {name: value for name, value in named.items() if not name.endswith(".run_th")}
 
 
 def assign(path: str | Path, net: dict[str, Any], model: nn.Module) -> None:
@@ -111,14 +131,14 @@ def check(path: str | Path, net: dict[str, Any], model: nn.Module) -> dict[str, 
     """
     ours = model.state_dict()
     names = {name: _released_name(name, model) for name in ours if not name.endswith(_OURS_ONLY)}
-    expected = {released: tuple(ours[name].shape) for name, released in names.items()}
+    expected = {released: (name, ours[name]) for name, released in names.items()}
     problems = {
         "missing": sorted(expected.keys() - net.keys()),
         "unknown": sorted(repr(key)[1:-1] for key in net.keys() - expected.keys()),
         "wrong": [
             f"{key} ({problem})"
             for key in sorted(net.keys() & expected.keys())
-            if (problem := _problem(net[key], expected[key]))
+            if (problem := misfit(expected[key][0], net[key], expected[key][1], any_float=True))
         ],
     }
     found = "; ".join(f"{kind} {_shortened(keys)}" for kind, keys in problems.items() if keys)
@@ -143,14 +163,6 @@ def _released_name(name: str, model: nn.Module) -> str:
     if hidden := re.fullmatch(r"hidden\.(\d+)\.layer\.(.+)", module):
         return f"classifier.{3 * int(hidden[1])}.{own[hidden[2]]}.{tensor}"
     return f"classifier.{3 * len(model.hidden)}.{tensor}"
-
-
-def _problem(value: Any, shape: tuple[int, ...]) -> str | None:
-    dense = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
-    if not dense or not value.is_floating_point():
-        return "expected a dense floating-point tensor"
-    found = tuple(value.shape)
-    return None if found == shape else f"expected shape {shape}, not {found}"
 
 
 def _shortened(keys: list[str], most: int = 4) -> str:

@@ -7,29 +7,34 @@ import safetensors.torch
 from torch import nn
 
 from steadyspike.errors import UserError
+from steadyspike.models.state import load_state, unwrapped
 
 
 def load_weights(path: Path, model: nn.Module, remedy: str) -> None:
     """Load a safetensors file into ``model``, all of it or nothing.
 
     Raises:
-        UserError: the file is missing (with ``remedy``), damaged, or of another network.
+        UserError: the file is missing (with ``remedy``), damaged, of another network, or holds
+            numbers that no training leaves.
     """
     if not path.exists():
         raise UserError(f"{path}: not found: {remedy}")
     try:
         state = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
+        if _is_torch_file(path):
+            raise UserError(
+                f"{path}: a checkpoint of PyTorch, expected a safetensors file: `steadyspike"
+                " import-released` converts one of the released code"
+            ) from None
         raise UserError(f"{path}: damaged safetensors file: {error}") from None
-    own = model.state_dict()
-    wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
-    wrong += [f"{name} is unknown" for name in state.keys() - own.keys()]
-    wrong += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        # Running thresholds take the length they were learned with.
-        if name in state and state[name].shape != tensor.shape and tensor.numel() > 0
-    ]
-    if wrong:
-        raise UserError(f"{path}: weights of another network: {'; '.join(sorted(wrong)[:3])}")
-    model.load_state_dict(state)
+    try:
+        load_state(model, unwrapped(state))
+    except ValueError as error:
+        raise UserError(f"{path}: weights of another network: {error}") from None
+
+
+def _is_torch_file(path: Path) -> bool:
+    """Whether it begins as a zip archive, or as the pickle of torch's old format."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")

@@ -52,9 +52,12 @@ for _kind, _pattern, _first_letters in (
 
 
 def read_yaml(path: Path) -> Any:
-    """The document in ``path``; UserError if it cannot be read or is not YAML."""
+    """The document in ``path``; UserError if it cannot be read or is not YAML 1.2."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"(?m)^%YAML\s+(?!1\.2\b)", text):  # DVC would read it by other rules
+            raise UserError(f"{path}: invalid YAML: expected '%YAML 1.2', or no such line")
+        return yaml.load(text, _Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -90,6 +93,8 @@ def read_params(path: Path) -> dict[str, dict[str, Any]]:
                 f"{key}: expected a name of letters, digits, '_' and '-', at most 100, that begins "
                 "with a letter or digit"
             )
+        if name == "bench":
+            raise UserError(f"{key}: expected another name: runs/bench holds benchmarks")
         merged[name] = merge(defaults, _mapping(overrides, key))
     return merged
 

@@ -194,8 +194,10 @@ def _resume(trainer: Trainer, checkpoint: Path) -> None:
     try:
         trainer.load_state(state)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "no reason known"
         raise UserError(
-            f"{checkpoint}: written by another version of steadyspike; {REMEDY}"
+            f"{checkpoint}: damaged, or written by another version of steadyspike ({reason});"
+            f" {REMEDY}"
         ) from error
 
 

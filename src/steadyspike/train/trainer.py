@@ -12,6 +12,7 @@ from steadyspike.data import Dataset
 from steadyspike.data.counter_rng import derive_seed
 from steadyspike.data.loading import batches, epoch_order
 from steadyspike.errors import UserError
+from steadyspike.models.state import load_state, misfits
 from steadyspike.snn.norm import OSR
 from steadyspike.snn.shard import Shard
 from steadyspike.train.accuracy import Presentation, evaluate, present_batch
@@ -109,7 +110,9 @@ class Trainer:
                 f"{self.experiment.name}: the images of {self.dataset.name} are not those that"
                 " training began with: put them back, or remove the checkpoint to begin anew"
             )
-        self.model.load_state_dict(state["model"])
+        load_state(self.model, state["model"])
+        if state["best"] and (wrong := misfits(state["best"], self.model.state_dict())):
+            raise ValueError(wrong[0])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.scores.copy_(state["scores"])
