@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steadyspike import variables
 from steadyspike.console import notify
 from steadyspike.errors import UserError
 from steadyspike.pins import keep_freed_memory, pin_cpu
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def _prepare() -> None:
     """Set all that decides bits, before torch is loaded and after."""
+    variables.check()  # before anything takes time
     pin_cpu()
     keep_freed_memory()
     from steadyspike.train.determinism import make_deterministic

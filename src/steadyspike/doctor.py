@@ -18,7 +18,8 @@ from typing import Any
 
 from steadyspike import pins
 from steadyspike.findings import GIB, Finding, reason, size
-from steadyspike.project import data_here, data_root, experiments, line_ends, versions
+from steadyspike.project import data_here, environment, experiments, line_ends, versions
+from steadyspike.variables import KERNELS, data_root, kernels_enabled
 
 # Named here so that tests can point them elsewhere.
 PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
@@ -51,6 +52,7 @@ def examine(params: Path) -> list[Finding]:
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "steadyspike": versions,
         "checkout": line_ends,
+        "environment": environment,
         "GPU": lambda: gpus(driver),
         "torch": lambda: torch_and_gpus(driver),
         "CPU": cpu,
@@ -202,14 +204,13 @@ def cpu() -> Iterator[Finding]:
 
 def kernels(driver: Driver) -> Iterator[Finding]:
     """Whether the CPU kernels compile, and whether Triton, for GPUs, finds Python's headers."""
-    from steadyspike.kernels import SWITCH
     from steadyspike.kernels.cpu import build
 
     found, advice = "compiled", ""
     slower = "training works, but slower, and its bits differ from the committed results"
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    if os.environ.get(SWITCH) == "off":
-        found, advice = f"{SWITCH}=off", f"{slower}; unset it"
+    if not kernels_enabled():
+        found, advice = f"{KERNELS} is off", f"{slower}; unset it"
     else:
         try:
             for bfloat16 in (False, True):

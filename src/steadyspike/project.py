@@ -1,16 +1,16 @@
 """What `steadyspike doctor` says of the checkout: versions, files, experiments and their data."""
 
-import os
 import platform
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from steadyspike import __version__
+from steadyspike import __version__, variables
 from steadyspike.errors import UserError
 from steadyspike.files import is_stray
 from steadyspike.findings import Finding
+from steadyspike.variables import data_root
 
 
 def versions() -> Iterator[Finding]:
@@ -108,9 +108,13 @@ def data_here() -> Iterator[Finding]:
     yield Finding("data", f"embedded images {embedded}; {data_root()}/ holds {others}")
 
 
-def data_root() -> Path:
-    # As steadyspike.data decides, which would load torch.
-    return Path(os.environ.get("STEADYSPIKE_DATA") or "datasets")
+def environment() -> Iterator[Finding]:
+    """A variable of this package whose value is not understood."""
+    try:
+        variables.check()
+        variables.torchrun()
+    except UserError as error:
+        yield Finding("environment", str(error), "unset it, or correct it", problem=True)
 
 
 def line_ends() -> Iterator[Finding]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from bench.fake_peer import fake
-from steadyspike import kernels
 from steadyspike.bench.frameworks import FUSED, PLAIN, Framework
 from steadyspike.bench.records import Setting
 from steadyspike.bench.worker import Session, Worker, _environment
 from steadyspike.pins import CPU_PINS
+from steadyspike.variables import KERNELS
 
 TINY = Setting(image=(1, 6, 6), widths=(2,), steps=2, batch=3, threads=1)
 
@@ -62,15 +62,15 @@ def test_a_failure_is_one_line_and_the_end(framework: Framework, reason: str) ->
 
 def test_a_workers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    monkeypatch.setenv(kernels.SWITCH, "off")
+    monkeypatch.setenv(KERNELS, "off")
     before = dict(os.environ)
     with _environment(FUSED, TINY.but(threads=3)):
         assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "3"
         assert not (CPU_PINS.keys() - {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) & os.environ.keys()
-        assert os.environ[kernels.SWITCH] == "on"
+        assert os.environ[KERNELS] == "on"
     assert os.environ == before
     with _environment(PLAIN, TINY):
-        assert os.environ[kernels.SWITCH] == "off"
+        assert os.environ[KERNELS] == "off"
     with _environment(Framework("f", "F", "x:f", environment=("A_KERNEL=torch",)), TINY):
         assert os.environ["A_KERNEL"] == "torch"
     assert os.environ == before

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from steadyspike.data.images import decode, list_class_folders, read_images, worker_count
+from steadyspike.data.images import decode, list_class_folders, read_images
 from steadyspike.errors import UserError
 from tiny import one_line
 
@@ -280,16 +280,3 @@ def test_images_are_read_in_order(
 
     with pytest.raises(UserError, match="0: no"):
         read_images(files, (3, 4, 2), refuse)
-
-
-def test_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("STEADYSPIKE_WORKERS", raising=False)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(24))
-    assert worker_count() == 16
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    assert worker_count() == 3
-    monkeypatch.setenv("STEADYSPIKE_WORKERS", "0")
-    assert worker_count() == 0
-    monkeypatch.setenv("STEADYSPIKE_WORKERS", "many")
-    with pytest.raises(UserError, match=r"STEADYSPIKE_WORKERS: expected how many .*'many'"):
-        worker_count()

@@ -246,7 +246,7 @@ def test_a_file_that_runs_code_is_refused_without_running_it(tmp_path: Path) -> 
     (tmp_path / "c.pth").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     torch.save({"net": Trap(tmp_path / "sprung")}, tmp_path / "zipped.pth")
     for name in ("c.pth", "zipped.pth"):
-        with pytest.raises(UserError, match="is not read|cannot be read"):
+        with pytest.raises(UserError, match=r"is not read|cannot be read"):
             load_released(tmp_path / name, tiny())
     assert not (tmp_path / "sprung").exists()
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from steadyspike import data, kernels
+from steadyspike import data
 from steadyspike.bench.convolutions import convolutions_alone
 from steadyspike.bench.frameworks import FUSED, Framework
 from steadyspike.bench.records import Setting
@@ -29,6 +29,7 @@ from steadyspike.bench.training_run import waiting_for
 from steadyspike.bench.training_step import Variants, experiment_of
 from steadyspike.pins import CPU_PINS, keep_freed_memory
 from steadyspike.train.determinism import make_deterministic
+from steadyspike.variables import KERNELS
 
 TRIAL_BATCH = 4  # on a CPU the variants are compared at this fraction of the batch
 MOST_STEPS = 1000  # in a turn
@@ -95,7 +96,7 @@ def _environment(framework: Framework, setting: Setting) -> Iterator[None]:
     os.environ |= {
         "OMP_NUM_THREADS": str(setting.threads),
         "MKL_NUM_THREADS": str(setting.threads),
-        kernels.SWITCH: "on" if framework.key == FUSED.key else "off",
+        KERNELS: "on" if framework.key == FUSED.key else "off",
         # Until `keep_freed_memory`, glibc returns freed tensors at once: otherwise peak memory
         # would depend on the gaps between blocks, which differ from run to run.
         "MALLOC_MMAP_THRESHOLD_": str(64 << 10),

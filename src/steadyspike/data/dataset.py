@@ -1,7 +1,6 @@
 """The types through which the rest of the package uses a data set."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from steadyspike.data.images import read_fitted
+from steadyspike.variables import data_root
 
-ROOT_VARIABLE = "STEADYSPIKE_DATA"
 GPU_SHARE = 0.25  # of a GPU's free memory that the images of one split may take
 
 Batch = tuple[Tensor, Tensor, Tensor]  # indices (N,), samples (N, ...), labels (N,)
@@ -158,4 +157,4 @@ class Source:
 
 def fetched_root(root: Path | None) -> Path:
     """The folder of fetched data sets: ``root``, else STEADYSPIKE_DATA, else ``datasets``."""
-    return root if root is not None else Path(os.environ.get(ROOT_VARIABLE) or "datasets")
+    return data_root() if root is None else root

@@ -1,7 +1,6 @@
 """Decodes image files, for every reader of them."""
 
 import io
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,9 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from steadyspike.errors import UserError
 from steadyspike.files import is_stray
-
-WORKERS_VARIABLE = "STEADYSPIKE_WORKERS"
-MOST_WORKERS = 16
+from steadyspike.variables import worker_count
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -140,20 +137,3 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def worker_count() -> int:
-    """How many processes or threads decode: STEADYSPIKE_WORKERS, else this process's share of CPUs.
-
-    Raises UserError if the variable is not a number.
-    """
-    given = os.environ.get(WORKERS_VARIABLE)
-    if given:
-        if not given.isdecimal():
-            raise UserError(
-                f"{WORKERS_VARIABLE}: expected how many processes decode images, found {given!r}"
-            )
-        return int(given)
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    trainers = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # torchrun's processes here
-    return max(1, min(MOST_WORKERS, here // trainers))

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from steadyspike.data.augmentation import random_boxes
 from steadyspike.data.dataset import Batch
-from steadyspike.data.images import decode, read_file, worker_count
+from steadyspike.data.images import decode, read_file
 from steadyspike.data.workers import filled
+from steadyspike.variables import worker_count
 
 SIDE = 224  # of the crop
 SHORT_SIDE = 256  # of the resized image whose centre is the test crop

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from steadyspike.console import notify
-from steadyspike.data.images import WORKERS_VARIABLE
 from steadyspike.errors import UserError
+from steadyspike.variables import WORKERS
 
 READ_AHEAD = 2  # batches a worker
 PATIENCE = 60.0  # seconds of waiting for a batch before a note
@@ -107,7 +107,7 @@ def _explained(workers: int, pool: ProcessPoolExecutor | None = None) -> Iterato
             reason = "; ".join(map(_why_ended, sorted(ended))) or "one of them ended"
         raise WorkerFailed(
             f"the {workers} processes that read images failed: {reason}; give this machine or"
-            f" container more memory, or set {WORKERS_VARIABLE} to less than {workers} (0 reads"
+            f" container more memory, or set {WORKERS} to less than {workers} (0 reads"
             " without other processes)"
         ) from error
 

@@ -39,7 +39,6 @@ floating type. What is stored of a step is u before the reset; the next charge d
     Multiples of 1/levels, up to 255/levels, as bytes and back.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -50,8 +49,7 @@ from torch import Tensor
 
 from steadyspike.console import notify
 from steadyspike.kernels import reference
-
-SWITCH = "STEADYSPIKE_KERNELS"  # "off" for plain torch everywhere
+from steadyspike.variables import kernels_enabled
 
 _disabled = False
 
@@ -76,7 +74,7 @@ def disabled() -> Iterator[None]:
 
 @cache
 def _of_device(device: str) -> ModuleType:
-    if os.environ.get(SWITCH) == "off":
+    if not kernels_enabled():
         return reference
     if device == "cpu":
         from steadyspike.kernels import cpu

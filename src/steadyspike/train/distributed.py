@@ -1,6 +1,5 @@
 """Several processes that train one experiment together, started by torchrun."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from steadyspike.errors import UserError
 from steadyspike.snn.shard import Shard
+from steadyspike.variables import torchrun
 
 #: Limit of every exchange and of the start. Longer than one process may need more than another to
 #: evaluate its part of the test split.
@@ -110,22 +110,22 @@ def process_group(device: str) -> Iterator[Ranks]:
             time; names the address.
         PeerLost: another process ended before the body did.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    started = torchrun()
+    if started is None:
         yield ALONE
         return
+    world = started.world
     backend = "gloo"
     if device == "cuda":
-        select_gpu(int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        select_gpu(started.local_rank, started.local_world)
         backend = "cpu:gloo,cuda:nccl"
     try:
         dist.init_process_group(backend, timeout=TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError) as error:
-        address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{address}: expected {world} processes to meet there within {TIMEOUT.seconds} s: "
-            f"{reason}"
+            f"{started.address}: expected {world} processes to meet there within"
+            f" {TIMEOUT.seconds} s: {reason}"
         ) from error
     try:
         yield Ranks(dist.get_rank(), world)
