@@ -8,6 +8,8 @@ from steadyspike.bench import peers
 from steadyspike.bench.frameworks import PEERS
 from steadyspike.bench.records import Setting
 from steadyspike.bench.training_step import Variants, online
+from steadyspike.models import build
+from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.sequence import sequence
 
@@ -72,3 +74,38 @@ def test_spikingjellys_neuron_is_ours_and_so_is_its_gradient(node: str) -> None:
     (own_grad,) = torch.autograd.grad((own * weights).sum(), currents)
     assert torch.equal(own, spikes)
     torch.testing.assert_close(own_grad, grad)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("rule", "node"), [("ottt", "OTTTLIFNode"), ("sltt", "SLTTLIFNode")])
+def test_spikingjellys_rules_have_our_gradients(rule: str, node: str, seed: int) -> None:
+    """Of random networks with poolings and per-step batch normalization, in float64."""
+    functional = pytest.importorskip("spikingjelly.activation_based.functional")
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    torch.manual_seed(seed)
+    widths: tuple[int | str, ...] = (int(torch.randint(3, 9, ())), "P", 7, int(seed) + 4)
+    setting = SETTING.but(image=(2, 8, 8), widths=widths)
+    parts = peers.spikingjelly_layers(setting, node)
+    theirs = (layer.OTTTSequential if rule == "ottt" else nn.Sequential)(*parts).double()
+    ours = build(
+        "vggsnn", in_channels=2, num_classes=10, widths=widths, norm="per_step",
+        stabilize_threshold=False, rule=rule,
+    ).double()  # fmt: skip
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-4
+            nn.init.normal_(module.bias, 0.5, 0.3)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert mine.shape == other.shape
+        mine.data.copy_(other.data)
+    clip = 2 * torch.randn(5, 4, 2, 8, 8, dtype=torch.float64)
+    labels = torch.arange(4)
+    functional.reset_net(theirs)
+    for frames in clip:
+        logits = theirs(frames)[None]
+        tet_loss(logits, labels, steps=5, mse_weight=0.05).backward()
+    with sequence(ours, steps=5):
+        tet_loss(ours(clip), labels, steps=5, mse_weight=0.05).backward()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-6, atol=1e-9)
+    assert ours.classifier.weight.grad.abs().max() > 1e-3

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from steadyspike.snn.conv import Convolution, StillCurrent, convolve
+from steadyspike.snn.conv import Convolution, StillCurrent, convolve, linear
 from steadyspike.snn.neuron import LIF, InferenceThreshold
 from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm, StepNorm
+from steadyspike.snn.rule import Rule, Traced, on_traces, spikes_of
+from steadyspike.snn.rules import RULES
 from steadyspike.snn.sequence import StepModule
 
 NormName = Literal["osr", "per_step", "linear", "batch"]
@@ -23,6 +25,8 @@ class Layers:
         norm: ``"osr"``, ``"per_step"``, ``"linear"``, or ``"batch"`` for the framework's own.
         stabilize_threshold: OTS in every LIF layer.
         online: no gradient across steps; ``norm="batch", online=False`` is BPTT.
+        rule: how the weights' gradients are formed in online training, one of
+            `steadyspike.snn.rules`.
         reset, dropout, inference_threshold, tau, v_threshold, surrogate_slope: of every
             :class:`~steadyspike.snn.neuron.LIF`.
         fallback_ratio: of every :class:`~steadyspike.snn.norm.OSR`.
@@ -36,6 +40,7 @@ class Layers:
     norm: NormName = "osr"
     stabilize_threshold: bool = True
     online: bool = True
+    rule: str = "sltt"
     reset: Literal["subtract", "zero"] = "subtract"
     dropout: float = 0.0
     inference_threshold: InferenceThreshold = "live"
@@ -44,6 +49,18 @@ class Layers:
     surrogate_slope: float = 4.0
     fallback_ratio: float = 20.0
     warm_up_statistics: bool = False
+
+    def make_rule(self) -> Rule | None:
+        """The state of the rule at a layer of neurons; None for a rule without a trace."""
+        if self.rule not in RULES:
+            known = ", ".join(map(repr, RULES))
+            raise ValueError(f"rule must be one of {known}, not {self.rule!r}")
+        if self.rule != "sltt" and not self.online:
+            raise ValueError(
+                f"rule {self.rule!r} is for online training: online must be true, not false (BPTT)"
+            )
+        rule = RULES[self.rule]
+        return rule() if rule.has_trace else None
 
     def make_neuron(self) -> LIF:
         return LIF(
@@ -55,6 +72,7 @@ class Layers:
             dropout=self.dropout,
             inference_threshold=self.inference_threshold,
             online=self.online,
+            rule=self.make_rule(),
         )
 
     def make_norm(self, channels: int, *, flat: bool = False) -> Norm:
@@ -111,10 +129,14 @@ def initialize_convolutions(model: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def per_step(layer: nn.Module, x: Tensor) -> Tensor:
+def per_step(layer: nn.Module, x: Tensor | Traced) -> Tensor | Traced:
     """A layer without memory applied to each step alike: (K, N, ...) as one batch of K N."""
-    y: Tensor = layer(x.flatten(0, 1))  # (K, N, C, H, W) -> (K N, C, H, W)
-    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+    def apply(x: Tensor) -> Tensor:
+        y: Tensor = layer(x.flatten(0, 1))  # (K, N, C, H, W) -> (K N, C, H, W)
+        return y.reshape(*x.shape[:2], *y.shape[1:])
+
+    return on_traces(apply, x)
 
 
 class FlatBatchNorm(BatchNorm):
@@ -143,7 +165,7 @@ class ConvNorm(nn.Module):
         self.levels = levels
         self.still_current = StillCurrent() if frames else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Traced) -> Tensor:
         currents, offset = _currents(self, x)
         currents = currents.expand(len(x), -1, -1, -1, -1)
         y: Tensor = self.norm(currents) if offset is None else self.norm(currents, offset)
@@ -174,13 +196,13 @@ class SpikingConv(nn.Module):
         self.levels = levels
         self.still_current = StillCurrent() if frames else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Traced) -> Tensor | Traced:
         currents, offset = _currents(self, x)
-        spikes: Tensor = self.neuron(currents, self.norm, len(x), offset)
+        spikes: Tensor | Traced = self.neuron(currents, self.norm, len(x), offset)
         return spikes
 
 
-def _currents(layer: ConvNorm | SpikingConv, x: Tensor) -> tuple[Tensor, Tensor | None]:
+def _currents(layer: ConvNorm | SpikingConv, x: Tensor | Traced) -> tuple[Tensor, Tensor | None]:
     """Currents, and the bias that they lack as the norm takes it in."""
     offset = offset_of(layer.conv, layer.norm)
     if layer.still_current is None:
@@ -203,8 +225,8 @@ class SpikingLinear(nn.Module):
         self.norm = norm
         self.neuron = neuron
 
-    def forward(self, x: Tensor) -> Tensor:
-        spikes: Tensor = self.neuron(self.linear(x), self.norm)
+    def forward(self, x: Tensor | Traced) -> Tensor | Traced:
+        spikes: Tensor | Traced = self.neuron(linear(self.linear, x), self.norm)
         return spikes
 
 
@@ -229,15 +251,15 @@ class StepDropout(StepModule):
 
     _end = _begin
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Traced) -> Tensor | Traced:
         if not self.training:
             return x
-        first = self._advance(len(x))
+        first, like = self._advance(len(x)), spikes_of(x)
         if self._masks is None:
             assert self._announced is not None
             keep = 1 - self.probability
-            rows = x.shape[1] if self._shard is None else self._shard.total
-            masks = x.new_empty((self._announced, rows, *x.shape[2:]))
+            rows = like.shape[1] if self._shard is None else self._shard.total
+            masks = like.new_empty((self._announced, rows, *like.shape[2:]))
             self._masks = masks.bernoulli_(keep).div_(keep)
         masks = self._masks[first : first + len(x)]
         if self._shard is not None:  # drawn for the whole batch on every process

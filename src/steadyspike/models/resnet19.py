@@ -13,7 +13,8 @@ from steadyspike.models.blocks import (
     per_step,
     residual_stages,
 )
-from steadyspike.snn.conv import convolve
+from steadyspike.snn.conv import convolve, linear
+from steadyspike.snn.rule import Traced, on_traces, spikes_of
 
 
 class BasicBlock(nn.Module):
@@ -37,11 +38,11 @@ class BasicBlock(nn.Module):
         self.norm = layers.make_norm(outputs)
         self.neuron = layers.make_neuron()
 
-    def forward(self, spikes: Tensor) -> Tensor:
+    def forward(self, spikes: Tensor | Traced) -> Tensor | Traced:
         offset = offset_of(self.conv, self.norm)
         branch = convolve(self.conv, self.first(spikes), self.levels, biased=offset is None)
-        currents = branch + self.shortcut(spikes)
-        out: Tensor = self.neuron(currents, self.norm, len(currents), offset)
+        currents = branch + spikes_of(self.shortcut(spikes))
+        out: Tensor | Traced = self.neuron(currents, self.norm, len(currents), offset)
         return out
 
 
@@ -105,11 +106,12 @@ class ResNet19(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Frames (K, N, C, H, W) of the next K steps to logits (K, N, classes)."""
         spikes = self.stages(self.stem(frames))
-        pooled = per_step(self.pool, spikes).flatten(2)  # (K, N, C, H, W) -> (K, N, C H W)
-        if pooled.shape[-1] != self.hidden.in_features:
+        # (K, N, C, H, W) -> (K, N, C H W)
+        pooled = on_traces(lambda x: x.flatten(2), per_step(self.pool, spikes))
+        if spikes_of(pooled).shape[-1] != self.hidden.in_features:
             raise ValueError(
                 f"this ResNet19 is for frames of {self.image_size} by {self.image_size} "
                 f"(image_size), not {frames.shape[-2]} by {frames.shape[-1]}"
             )
-        logits: Tensor = self.classifier(self.hidden_norm(self.hidden(pooled)))
+        logits: Tensor = self.classifier(self.hidden_norm(linear(self.hidden, pooled)))
         return logits

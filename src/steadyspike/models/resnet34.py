@@ -13,7 +13,9 @@ from steadyspike.models.blocks import (
     per_step,
     residual_stages,
 )
+from steadyspike.snn.conv import linear
 from steadyspike.snn.neuron import LIF
+from steadyspike.snn.rule import Traced, on_traces
 
 WIDTHS = (64, 128, 256, 512)
 BLOCKS = (3, 4, 6, 3)
@@ -36,8 +38,8 @@ class SEWBlock(nn.Module):
             else layers.spiking_conv(inputs, outputs, 1, stride, levels=layers.levels)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.second(self.first(x)) + self.shortcut(x)
+    def forward(self, x: Tensor | Traced) -> Tensor | Traced:
+        out: Tensor | Traced = self.second(self.first(x)) + self.shortcut(x)
         return out
 
 
@@ -106,9 +108,9 @@ class _ResNet34(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames (K, N, C, H, W) of the next K steps to logits (K, N, classes)."""
-        x: Tensor = self.stages(per_step(self.pool, self.stem(frames)))
-        logits: Tensor = self.classifier(x.mean((-2, -1)))  # (K, N, C) -> (K, N, classes)
-        return logits
+        x: Tensor | Traced = self.stages(per_step(self.pool, self.stem(frames)))
+        pooled = on_traces(lambda x: x.mean((-2, -1)), x)  # (K, N, C, H, W) -> (K, N, C)
+        return linear(self.classifier, pooled)
 
 
 class SEWResNet34(_ResNet34):

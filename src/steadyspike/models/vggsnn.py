@@ -11,7 +11,8 @@ from steadyspike.models.blocks import (
     StepDropout,
     initialize_convolutions,
 )
-from steadyspike.snn.conv import AveragePool
+from steadyspike.snn.conv import AveragePool, linear
+from steadyspike.snn.rule import Traced, on_traces
 
 WIDTHS: tuple[int | Literal["P"], ...] = (64, 128, "P", 256, 256, "P", 512, 512, "P", 512, 512)
 HEAD_WIDTHS = (1024, 1024)
@@ -88,10 +89,9 @@ class VGGSNN(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames (K, N, C, H, W) of the next K steps to logits (K, N, classes)."""
-        spikes: Tensor = self.features(frames)
-        pooled = spikes.mean((-2, -1))  # (K, N, C, H, W) -> (K, N, C)
-        logits: Tensor = self.classifier(self.hidden(pooled))
-        return logits
+        spikes: Tensor | Traced = self.features(frames)
+        pooled = on_traces(lambda x: x.mean((-2, -1)), spikes)  # (K, N, C, H, W) -> (K, N, C)
+        return linear(self.classifier, self.hidden(pooled))
 
 
 class HiddenLayer(nn.Module):
@@ -102,6 +102,6 @@ class HiddenLayer(nn.Module):
         self.layer = layer
         self.dropout = StepDropout(HEAD_DROPOUT)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.dropout(self.layer(x) * HEAD_SCALE)
+    def forward(self, x: Tensor | Traced) -> Tensor | Traced:
+        out: Tensor | Traced = self.dropout(self.layer(x) * HEAD_SCALE)
         return out

@@ -1,7 +1,8 @@
 """Convolutions and poolings of spikes that store little for the backward pass.
 
 Spikes are 0 or 1 and their means over 2 by 2 pixels are quarters: one byte holds them exactly,
-where the framework would store four. (On a GPU in bfloat16 it stores two, as they are.)
+where the framework would store four. (On a GPU in bfloat16 it stores two, as they are.) Where
+spikes come with a trace, that is stored in their place: the gradient of the weights is its.
 """
 
 from types import ModuleType
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from steadyspike import kernels
 from steadyspike.kernels.cpu import winograd
+from steadyspike.snn.rule import Traced, on_traces
 from steadyspike.snn.sequence import StepModule
 
 
@@ -25,40 +27,73 @@ class Convolution(nn.Conv2d):
         return y
 
 
-def convolve(conv: Convolution, x: Tensor, levels: int | None, *, biased: bool = True) -> Tensor:
+def convolve(
+    conv: Convolution, x: Tensor | Traced, levels: int | None, *, biased: bool = True
+) -> Tensor:
     """``conv`` applied to each step alike: (K, N, C, H, W) to (K, N, C', H', W').
 
     Args:
         conv: the convolution.
-        x: its inputs.
+        x: its inputs; if they have a trace, the gradient of the weights is that of the trace.
         levels: if given, ``x`` holds multiples of 1/levels up to 255/levels, stored in bytes.
         biased: whether its bias is added.
     """
-    flat = x.flatten(0, 1)  # (K, N, C, H, W) -> (K N, C, H, W)
+    spikes, trace = (x, None) if isinstance(x, Tensor) else (x.spikes, x.trace)
+    flat = spikes.flatten(0, 1)  # (K, N, C, H, W) -> (K N, C, H, W)
     backend = kernels.backend(flat)
     learns = torch.is_grad_enabled() and conv.weight.requires_grad
     # On a GPU, packing and unpacking to save one of two bytes would take longer than it is worth.
-    small = x.is_cuda and x.element_size() <= 2
-    if backend is kernels.reference or levels is None or small or not learns:
+    small = spikes.is_cuda and spikes.element_size() <= 2
+    packs = not (backend is kernels.reference or levels is None or small)
+    if not learns or (trace is None and not packs):
         y: Tensor = conv(flat, biased=biased)
     else:
-        weight, bias = conv.weight, conv.bias if biased else None
-        if torch.is_autocast_enabled(
-            x.device.type
-        ):  # autocast does not reach inside custom functions
-            low = torch.get_autocast_dtype(x.device.type)
-            flat, weight = flat.to(low), weight.to(low)
-            bias = None if bias is None else bias.to(low)
-        y = _Convolve.apply(flat, weight, bias, conv.stride, conv.padding, levels, backend)
-    steps: Tensor = y.unflatten(0, x.shape[:2])
+        bias = conv.bias if biased else None
+        y = _convolve(flat, trace, conv.weight, bias, conv.stride, conv.padding, levels)
+    steps: Tensor = y.unflatten(0, spikes.shape[:2])
     return steps
 
 
+def linear(layer: nn.Linear, x: Tensor | Traced) -> Tensor:
+    """``layer`` of (K, N, C); of spikes with a trace its weights' gradient is that of the trace."""
+    if isinstance(x, Tensor):
+        y: Tensor = layer(x)
+        return y
+    spikes, weight = x.spikes.flatten(0, 1), layer.weight
+    # A convolution of images of one pixel
+    y = _convolve(spikes[..., None, None], x.trace, weight[..., None, None], layer.bias)
+    return y.view(*x.spikes.shape[:2], -1)
+
+
+def _convolve(
+    flat: Tensor,
+    trace: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...] = (1, 1),
+    padding: Any = (0, 0),
+    levels: int | None = None,
+) -> Tensor:
+    """`_Convolve` of ``flat`` (K N, C, H, W), with the trace that belongs to it, if any."""
+    trace = None if trace is None else trace.reshape(flat.shape)
+    device = flat.device.type
+    if torch.is_autocast_enabled(device):  # autocast does not reach inside custom functions
+        low = torch.get_autocast_dtype(device)
+        flat, weight = flat.to(low), weight.to(low)
+        bias = None if bias is None else bias.to(low)
+    trace = None if trace is None else trace.to(flat.dtype)
+    backend = kernels.backend(flat)
+    return _Convolve.apply(flat, trace, weight, bias, stride, padding, levels, backend)  # type: ignore[no-any-return]
+
+
 class _Convolve(torch.autograd.Function):
+    """A convolution; the gradient of its weights is that of the ``trace`` where there is one."""
+
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
+        trace: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
         stride: tuple[int, int],
@@ -66,7 +101,8 @@ class _Convolve(torch.autograd.Function):
         levels: int,
         backend: ModuleType,
     ) -> Tensor:
-        ctx.save_for_backward(backend.pack(x, levels), weight)
+        ctx.traced = trace is not None
+        ctx.save_for_backward(backend.pack(x, levels) if trace is None else trace, weight)
         ctx.stride, ctx.padding, ctx.levels, ctx.backend = stride, padding, levels, backend
         ctx.biases = None if bias is None else [len(bias)]
         ctx.fast = winograd.find(x, weight, stride, padding)
@@ -77,18 +113,22 @@ class _Convolve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        packed, weight = ctx.saved_tensors
+        kept, weight = ctx.saved_tensors
+        of_x, _, of_weight, _ = ctx.needs_input_grad[:4]
+        grad_x = grad_weight = grad_bias = None
         if ctx.fast is not None:
-            grad_x = ctx.fast.grad_input(grads[0], weight) if ctx.needs_input_grad[0] else None
-            grad_weight, grad_bias = ctx.fast.grad_weight(packed, grads[0], weight, ctx.levels)
-            return grad_x, grad_weight, grad_bias if ctx.biases else None, *[None] * 4
-        x = ctx.backend.unpack(packed, ctx.levels, weight.dtype)
-        wanted = [*ctx.needs_input_grad[:2], ctx.biases is not None]
+            grad_x = ctx.fast.grad_input(grads[0], weight) if of_x else None
+            if not ctx.traced or ctx.fast.takes_values:
+                levels = 1 if ctx.traced else ctx.levels
+                grad_weight, grad_bias = ctx.fast.grad_weight(kept, grads[0], weight, levels)
+                return grad_x, None, grad_weight, grad_bias if ctx.biases else None, *[None] * 4
+            of_x = False
+        x = kept if ctx.traced else ctx.backend.unpack(kept, ctx.levels, weight.dtype)
         shape = (ctx.biases, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1)
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grads[0], x, weight, *shape, wanted
+        found, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grads[0], x, weight, *shape, [of_x, of_weight, ctx.biases is not None]
         )
-        return grad_x, grad_weight, grad_bias, None, None, None, None
+        return found if of_x else grad_x, None, grad_weight, grad_bias, *[None] * 4
 
 
 class StillCurrent(StepModule):
@@ -107,7 +147,9 @@ class StillCurrent(StepModule):
             return convolve(conv, frames, None, biased=biased)
         self._advance(len(frames))
         if self._current is None:
-            self._graph = conv(frames[0], biased=biased).unsqueeze(0)
+            # A later step may have a gradient although this one has none.
+            with torch.set_grad_enabled(torch.is_grad_enabled() or self.training):
+                self._graph = conv(frames[0], biased=biased).unsqueeze(0)
             self._current = self._graph.detach().requires_grad_(self._graph.requires_grad)
         return self._current
 
@@ -130,10 +172,14 @@ class AveragePool(nn.Module):
     As `torch.nn.AvgPool2d`, which however stores its inputs although its gradient needs none.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _AveragePool.apply(x.flatten(0, 1))
-        steps: Tensor = y.unflatten(0, x.shape[:2])
-        return steps
+    def forward(self, x: Tensor | Traced) -> Tensor | Traced:
+        return on_traces(_pool, x)
+
+
+def _pool(x: Tensor) -> Tensor:
+    y: Tensor = _AveragePool.apply(x.flatten(0, 1))
+    steps: Tensor = y.unflatten(0, x.shape[:2])
+    return steps
 
 
 class _AveragePool(torch.autograd.Function):

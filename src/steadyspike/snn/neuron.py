@@ -13,6 +13,7 @@ from steadyspike.kernels import reference
 from steadyspike.kernels.stabilizer import Stabilizer
 from steadyspike.snn.gradient import with_gradient
 from steadyspike.snn.norm import StepNorm
+from steadyspike.snn.rule import Rule, Traced
 from steadyspike.snn.sequence import StepModule
 from steadyspike.snn.surrogate import spike
 
@@ -29,6 +30,7 @@ class NeuronState:
     thresholds: list[Tensor] = field(default_factory=list)  # of the steps of each call, (K,)
     first: Tensor | None = None  # (2,) q of Eq. 16 and std u of the first step
     dropout: Tensor | None = None  # the mask
+    call: tuple[Tensor, Tensor] | None = None  # u (K, N, ...) and θ (K,) of the last call
 
 
 class LIF(StepModule):
@@ -58,9 +60,11 @@ class LIF(StepModule):
             ``"layer"`` their mean, one θ for all steps.
         online: no gradient crosses steps (Eq. 6-7). False is BPTT: the gradient flows through u
             over time, not through the reset or θ.
+        rule: in training mode the spikes are returned with the trace that it keeps
+            (`steadyspike.snn.rule`). Online training only.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or there is a rule for BPTT.
     """
 
     running_threshold: Tensor
@@ -76,8 +80,11 @@ class LIF(StepModule):
         inference_threshold: InferenceThreshold = "live",
         *,
         online: bool = True,
+        rule: Rule | None = None,
     ) -> None:
         super().__init__()
+        if rule is not None and not online:
+            raise ValueError(f"online must be true with the rule {type(rule).__name__}")
         if not tau >= 1:
             raise ValueError(f"tau must be at least 1 step, not {tau}")
         for name, value in (("v_threshold", v_threshold), ("surrogate_slope", surrogate_slope)):
@@ -100,6 +107,7 @@ class LIF(StepModule):
         self.dropout = float(dropout)
         self.inference_threshold = inference_threshold
         self.online = online
+        self.rule = rule
         #: called with u[t] (N, ...) before the reset, the step t (from 0) and θ[t]
         self.observer: Callable[[Tensor, int, Tensor], None] | None = None
         #: if given, a bool scalar that becomes true once a neuron has fired in training
@@ -129,6 +137,13 @@ class LIF(StepModule):
             return u
         return self._after_reset(u, u - threshold)
 
+    def potential(self, k: int) -> Tensor:
+        """u after the reset of step ``k`` of the last call, (N, ...), in online training."""
+        assert self.state.call is not None
+        assert self.state.u is not None
+        u, thresholds = (each[k] for each in self.state.call)
+        return self._after_reset(u, u - thresholds).view_as(self.state.u)
+
     @property
     def threshold(self) -> Tensor:
         """θ of the last step, a scalar."""
@@ -142,8 +157,8 @@ class LIF(StepModule):
         norm: nn.Module | None = None,
         steps: int | None = None,
         offset: Tensor | None = None,
-    ) -> Tensor:
-        """Currents of the next K steps to their spikes (K, N, ...).
+    ) -> Tensor | Traced:
+        """Currents of the next K steps to their spikes (K, N, ...), with their trace by a `rule`.
 
         Args:
             currents: (K, N, ...), or (1, N, ...) if all ``steps`` have the same.
@@ -164,7 +179,11 @@ class LIF(StepModule):
         )
         if self.fired is not None and self.training:
             self.fired.logical_or_(spikes.detach().any())
-        return self._dropped(spikes)
+        spikes = self._dropped(spikes)
+        if self.rule is None or not self.training:
+            return spikes
+        traced: Traced = self.rule(self, spikes)
+        return traced
 
     def _forward_online(
         self, currents: Tensor, norm: StepNorm | None, steps: int, offset: Tensor | None
@@ -214,6 +233,7 @@ class LIF(StepModule):
                 self._note_step(u[k], first + k, threshold)
             if known is None:
                 backend.fire(u[-1], thresholds[-1], spikes[-1])
+            self.state.call = u, thresholds
         return with_gradient(
             spikes,
             currents,

@@ -34,6 +34,8 @@ class Winograd:
     variants: ClassVar[Mapping[tuple[str, ...], tuple[str, ...]]]
     #: Tiles of all images; with fewer the transform of the weights costs more than it saves.
     least_tiles: int
+    #: Whether `grad_weight` takes inputs as they are, not as bytes alone.
+    takes_values = False
     #: Result and arguments of the C functions; those below and a class's own.
     signatures: ClassVar[Mapping[str, tuple[Any, list[Any]]]]
     _COMMON: ClassVar[Mapping[str, tuple[Any, list[Any]]]] = {
@@ -181,6 +183,7 @@ class Winograd:
 class _Float32(Winograd):
     dtype = torch.float32
     source = "winograd.c"
+    takes_values = True
     variants: ClassVar = {
         ("avx512f", "avx2", "fma"): ("-mavx512f", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
         ("avx2", "fma"): ("-mavx2", "-mfma"),
