@@ -24,6 +24,13 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "per_step_ots": {"model.norm": "per_step", "model.reset": "zero"},
     "linear": {"model.norm": "linear", "model.stabilize_threshold": False},
     "bptt": {"model.norm": "batch", "model.stabilize_threshold": False, "model.online": False},
+    "ndot": {"model.rule": "ndot", "training.chunk": 3},
+    "ottt_online_updates": {
+        "model.rule": "ottt",
+        "training.online_update": True,
+        "training.chunk": 1,
+    },
+    "drawn_steps": {"model.rule": "sltt_k", "training.backward_steps": 1, "training.chunk": 1},
     "resnet19": {
         "model.name": "resnet19",
         "model.widths": [8, 8],

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from steadyspike.errors import UserError
 from steadyspike.models import MODELS, build, option_names
-from steadyspike.train.config import Experiment, load_experiment, load_experiments
+from steadyspike.train.config import _YOUNGER, Experiment, load_experiment, load_experiments
 from steadyspike.train.params import merge
 from tiny import DEFAULTS, REPOSITORY, read_json, tiny_experiment, write_params
 
@@ -67,6 +67,33 @@ OWN = {"dataset.name": "image_folder", "dataset.path": "mine", "dataset.size": 8
                 "model.warm_up_statistics": True,
             },
             "model.warm_up_statistics must be false with norm 'batch'",
+        ),
+        (
+            {"model.rule": "e_prop"},
+            "model.rule must be one of 'ndot', 'ottt', 'sltt', 'sltt_k', not 'e_prop'",
+        ),
+        (
+            {"model.rule": "ottt", "model.online": False},
+            "model.rule 'ottt' is for online training: online must be true, not false (BPTT)",
+        ),
+        ({"model.rule": "sltt_k"}, "training.backward_steps: missing; model.rule sltt_k needs it"),
+        (
+            {"model.rule": "sltt_k", "training.backward_steps": 5},
+            "training.backward_steps: at most training.steps (4), got 5",
+        ),
+        (
+            {"training.backward_steps": 2},
+            "training.backward_steps: only with model.rule sltt_k, got 2 with sltt",
+        ),
+        (
+            {"training.online_update": True},
+            "training.chunk: training.online_update steps the optimizer after every time step, so "
+            "it must be 1, got 4",
+        ),
+        (
+            {"training.online_update": True, "model.online": False},
+            "training.online_update: BPTT (model.online: false) has its gradient after the last "
+            "step alone, expected false, got true",
         ),
         ({"model.widths": []}, "model.widths: "),
         ({"model.widths": [16, "Q"]}, "model.widths.1"),
@@ -183,6 +210,7 @@ def test_any_values_are_accepted_or_refused(
 # The fingerprint
 
 
+BACKWARD_STEPS = "training.backward_steps"
 ALTERED = {
     "name": "other",
     "seeds": [1],
@@ -206,6 +234,8 @@ ALTERED = {
     "training.momentum": 0.8,
     "training.weight_decay": 4e-4,
     "training.mse_weight": 0.06,
+    "model.rule": "ottt",
+    "training.online_update": True,
     "training.precision": "bfloat16",
     "evaluation.batch": 11,
 }
@@ -213,7 +243,8 @@ ALTERED = {
 
 @pytest.mark.parametrize("key", ALTERED)
 def test_whatever_decides_the_run_changes_the_fingerprint(key: str) -> None:
-    changed = tiny_experiment(**{key: ALTERED[key]})
+    needed = {"training.chunk": 1} if key == "training.online_update" else {}
+    changed = tiny_experiment(**{key: ALTERED[key]}, **needed)
     assert changed.fingerprint() != tiny_experiment().fingerprint()
     differing = {
         other
@@ -221,6 +252,18 @@ def test_whatever_decides_the_run_changes_the_fingerprint(key: str) -> None:
         if tiny_experiment().decisive().get(other) != value
     }
     assert differing == {key}
+
+
+def test_the_steps_learned_from_are_part_of_the_fingerprint() -> None:
+    some, more = (tiny_experiment(**{"model.rule": "sltt_k", BACKWARD_STEPS: k}) for k in (1, 2))
+    assert some.decisive() != more.decisive()
+    assert some.fingerprint() != more.fingerprint()
+
+
+def test_a_younger_option_leaves_older_results_as_they_are() -> None:
+    assert not set(_YOUNGER) & set(tiny_experiment().decisive())
+    explicit = {key: value for key, value in _YOUNGER.items() if value is not None}
+    assert tiny_experiment(**explicit).fingerprint() == tiny_experiment().fingerprint()
 
 
 def test_own_images_are_known_by_their_content_not_their_place() -> None:
@@ -235,7 +278,7 @@ def test_own_images_are_known_by_their_content_not_their_place() -> None:
 def test_every_key_is_tried_above() -> None:
     shared = {"device", "training.chunk"}  # these may change when a run goes on
     other = {"training.steps", "evaluation.steps", "model.name"}
-    fields = set(tiny_experiment().decisive()) | shared
+    fields = set(tiny_experiment().decisive()) | shared | set(_YOUNGER) - {BACKWARD_STEPS}
     optional = {key for key in fields if key.startswith("model.") and key not in ALTERED} - other
     assert all(tiny_experiment().decisive()[key] is None for key in optional)
     assert fields - optional == ALTERED.keys() | shared | other

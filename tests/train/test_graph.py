@@ -194,6 +194,25 @@ def test_one_processor_and_several_processes_record_nothing() -> None:
     assert trainer.replayed is None
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model.rule": "sltt_k", "training.backward_steps": 1},
+        {"training.online_update": True, "training.chunk": 1},
+    ],
+    ids=["drawn steps", "online update"],
+)
+def test_passes_that_differ_from_batch_to_batch_are_not_recorded(options: dict[str, Any]) -> None:
+    """Evaluation is; and training is the same bits as without."""
+    plain, trainer = (Trainer(tiny_experiment(**options), tiny_dataset()) for _ in range(2))
+    recorded(trainer)
+    assert trainer.replayed is None
+    finish(plain)
+    finish(trainer)
+    assert isinstance(trainer.present, Replayed)
+    assert state_digest(trainer.model.state_dict()) == state_digest(plain.model.state_dict())
+
+
 @pytest.mark.parametrize("events", [True, False])
 def test_nothing_around_the_network_waits(events: bool) -> None:
     """What is recorded besides the loss, whose checks read the labels on a processor only."""

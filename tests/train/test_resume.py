@@ -43,6 +43,12 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "osr_ots": {},
     "one_step_a_call": {"training.chunk": 1, "model.norm": "linear"},
     "bptt": {"model.norm": "batch", "model.stabilize_threshold": False, "model.online": False},
+    "traces_and_online_updates": {
+        "model.rule": "ndot",
+        "training.online_update": True,
+        "training.chunk": 1,
+    },
+    "drawn_steps": {"model.rule": "sltt_k", "training.backward_steps": 2, "training.chunk": 1},
     "bfloat16": {"model.norm": "per_step", "training.precision": "bfloat16"},
 }
 

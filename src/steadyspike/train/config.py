@@ -30,6 +30,7 @@ from steadyspike.data.event_augmentation import EVENT_AUGMENTATIONS
 from steadyspike.errors import UserError
 from steadyspike.models import MODELS
 from steadyspike.models.blocks import Layers
+from steadyspike.snn.rules import RULES
 from steadyspike.train.params import flatten, read_params
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -40,6 +41,9 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 RESUMABLE_CHANGES = frozenset({"device", "dataset.path", "training.chunk", "training.cuda_graph"})
 #: Arguments of a network that the data set decides; ResNet-19 alone has an image size.
 _OF_THE_DATA = {"in_channels", "num_classes", "image_size"}
+#: Options younger than the first results, with the value that leaves those as they are; with it,
+#: they are no part of what decides a result.
+_YOUNGER = {"model.rule": "sltt", "training.online_update": False, "training.backward_steps": None}
 
 
 class _Section(BaseModel):
@@ -165,6 +169,10 @@ class TrainingOptions(_Section):
     mse_weight: Fraction
     # tf32 is float32 whose products a GPU may round to 10 bits; bfloat16 is autocast.
     precision: Literal["float32", "tf32", "bfloat16", "float64"]
+    # Step the optimizer after each of the T steps, not once a batch.
+    online_update: bool = False
+    # K of rule sltt_k: how many of the T steps are learned from.
+    backward_steps: Positive | None = None
     # Record the work of a batch once and launch it as a whole, where one GPU trains; the results
     # are the same.
     cuda_graph: bool = False
@@ -200,9 +208,38 @@ class Experiment(_Section):
                 "training.chunk: BPTT (model.online: false) sees all steps at once, so it must "
                 f"equal training.steps ({self.training.steps}), got {self.training.chunk}"
             )
+        self._check_rule()
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: each once, got {self.seeds}")
         return self
+
+    def _check_rule(self) -> None:
+        options, draws = self.training, RULES[self.model.rule].draws_steps
+        if draws and options.backward_steps is None:
+            raise ValueError(
+                f"training.backward_steps: missing; model.rule {self.model.rule} needs it"
+            )
+        if options.backward_steps is not None:
+            if not draws:
+                raise ValueError(
+                    "training.backward_steps: only with model.rule sltt_k, "
+                    f"got {options.backward_steps} with {self.model.rule}"
+                )
+            if options.backward_steps > options.steps:
+                raise ValueError(
+                    f"training.backward_steps: at most training.steps ({options.steps}), "
+                    f"got {options.backward_steps}"
+                )
+        if options.online_update and not self.model.online:
+            raise ValueError(
+                "training.online_update: BPTT (model.online: false) has its gradient after the "
+                "last step alone, expected false, got true"
+            )
+        if options.online_update and options.chunk != 1:
+            raise ValueError(
+                "training.chunk: training.online_update steps the optimizer after every time "
+                f"step, so it must be 1, got {options.chunk}"
+            )
 
     @property
     def runs(self) -> "list[Experiment]":
@@ -226,6 +263,7 @@ class Experiment(_Section):
             if key not in RESUMABLE_CHANGES
             # Options that most data sets do not have.
             and not (value is None and key.startswith("dataset."))
+            and not (key in _YOUNGER and value == _YOUNGER[key])
         }
 
 

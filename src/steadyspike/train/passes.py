@@ -1,10 +1,13 @@
 """The forward and backward passes of a batch, from samples to gradients."""
 
+from collections.abc import Callable, Collection
+
 import torch
 from torch import Tensor, nn
 
 from steadyspike.data import Dataset
 from steadyspike.data.collate import augmentation_for, holds_clips, training_clip
+from steadyspike.data.counter_rng import derive_seed, splitmix
 from steadyspike.data.event_augmentation import kept_steps
 from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.sequence import sequence
@@ -50,6 +53,15 @@ class Passes:
         every = torch.stack(kept).to(choices.device)
         return [list(both) for both in zip(parts, every, strict=True)]
 
+    def draw_steps(self, epoch: int, batch: int) -> set[int] | None:
+        """The time steps that a batch is learned from, by a rule that draws them; None for all."""
+        options = self.experiment.training
+        if options.backward_steps is None:
+            return None
+        key = derive_seed(self.experiment.seed, "learned steps", epoch, batch)
+        order = splitmix(key, torch.arange(1, options.steps + 1)).argsort()
+        return set(order[: options.backward_steps].tolist())
+
     def clip(self, samples: Tensor, choices: Tensor, kept: Tensor | None = None) -> Tensor:
         """What the network is shown of samples (N, ...): (T, N, C, H, W)."""
         options = self.experiment.training
@@ -71,6 +83,8 @@ class Passes:
         kept: Tensor | None = None,
         *,
         shard: Shard | None = None,
+        learned: Collection[int] | None = None,
+        update: Callable[[], object] | None = None,
     ) -> Tensor:
         """Leaves the gradients of a batch in the model's parameters.
 
@@ -78,22 +92,52 @@ class Passes:
             samples, labels: (N, ...) and (N,), on any device.
             choices, kept: of this batch, from `draw`.
             shard: which rows of the batch these are, with several processes.
+            learned: the time steps, from 0, whose loss has a gradient; all unless given.
+            update: called where the gradients are an optimizer step's, after every chunk; the next
+                chunk's start from nothing. Without it the caller has those of the batch.
 
         Returns:
             of the whole batch the summed loss, the number of correct answers and the norm of the
-            gradient, float64 (3,).
+            gradient, or of all gradients it had, float64 (3,).
         """
         labels = labels.to(choices.device, non_blocking=True)
-        scores = self._forward_backward(self.clip(samples, choices, kept), labels, shard)
-        self.ranks.sum_gradients(self.model.parameters())
+        norms: list[Tensor] = []
+
+        def after_chunk() -> None:
+            norms.append(self._sum_gradients())
+            if update is not None:
+                update()
+            self.model.zero_grad(set_to_none=True)
+
+        scores = self._forward_backward(
+            self.clip(samples, choices, kept),
+            labels,
+            shard,
+            range(self.experiment.training.steps) if learned is None else learned,
+            None if update is None else after_chunk,
+        )
+        if update is None:
+            norms.append(self._sum_gradients())
         self.ranks.sum(scores)
         loss, correct = scores.unbind()
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
         size = len(labels) if shard is None else shard.total
         return torch.stack([loss * size, correct, norm.to(loss)])
 
-    def _forward_backward(self, clip: Tensor, labels: Tensor, shard: Shard | None) -> Tensor:
+    def _sum_gradients(self) -> Tensor:
+        """Sum the gradients over all processes; returns their norm."""
+        self.ranks.sum_gradients(self.model.parameters())
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _forward_backward(
+        self,
+        clip: Tensor,
+        labels: Tensor,
+        shard: Shard | None,
+        learned: Collection[int],
+        after_chunk: Callable[[], None] | None,
+    ) -> Tensor:
         """Gradients of these rows; returns their loss and number of correct answers (2,)."""
         options = self.experiment.training
         # The loss is the mean over the whole batch; this process contributes its share.
@@ -101,19 +145,33 @@ class Passes:
         scores = torch.zeros(2, dtype=torch.float64, device=clip.device)
         votes: Tensor | float = 0.0
         self.model.zero_grad(set_to_none=True)
-        still = not holds_clips(self.dataset)
+        # A current for all steps would be that of the first step's weights.
+        still = not holds_clips(self.dataset) and after_chunk is None
+        bfloat16 = options.precision == "bfloat16"
+
+        def loss_of(logits: Tensor) -> Tensor:
+            if share == 0:  # no rows here, but the exchanges need this process too
+                return logits.sum()
+            return share * tet_loss(
+                logits, labels, steps=options.steps, mse_weight=options.mse_weight
+            )
+
+        first = 0
         with sequence(self.model, steps=options.steps, shard=shard, still=still):
             for frames in clip.split(options.chunk):  # (K, N, C, H, W)
-                bfloat16 = options.precision == "bfloat16"
-                with torch.autocast(clip.device.type, torch.bfloat16, enabled=bfloat16):
+                at = [k for k in range(len(frames)) if first + k in learned]
+                first += len(frames)
+                with (
+                    torch.set_grad_enabled(bool(at)),
+                    torch.autocast(clip.device.type, torch.bfloat16, enabled=bfloat16),
+                ):
                     logits = self.model(frames)  # (K, N, classes)
-                    if share == 0:  # no rows here, but the exchanges need this process too
-                        loss = logits.sum()
-                    else:
-                        loss = share * tet_loss(
-                            logits, labels, steps=options.steps, mse_weight=options.mse_weight
-                        )
-                loss.backward()
+                    loss = loss_of(logits)
+                    part = loss if len(at) == len(frames) else loss_of(logits[at])
+                if at:
+                    part.backward()
+                    if after_chunk is not None:
+                        after_chunk()
                 scores[0] += loss.detach()
                 votes = votes + logits.detach().float().sum(0)
         assert isinstance(votes, Tensor)

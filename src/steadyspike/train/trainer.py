@@ -70,6 +70,8 @@ class Trainer:
         self.silence = SilenceWatch(self.model)
         self.passes = Passes(experiment, self.model, self.dataset, ranks)
         recordable = options.cuda_graph and experiment.device == "cuda" and ranks.alone
+        # A recording would repeat one choice of steps, and one learning rate.
+        self.recordable_passes = not (options.online_update or options.backward_steps)
         self.recorder: Recorder | None = CudaRecorder() if recordable else None
         self._begin_epoch()
         self._forget_recordings()
@@ -133,6 +135,7 @@ class Trainer:
         if self.recorder is not None:
             device, parameters = self.scores.device, list(self.model.parameters())
             self.present = Replayed(present, self.recorder, device)
+        if self.recorder is not None and self.recordable_passes:
             self.replayed = {
                 watching: Replayed(self.passes, self.recorder, device, parameters)
                 for watching in (True, False)
@@ -179,13 +182,20 @@ class Trainer:
             yield size
 
     def _train_batch(self, inputs: Sequence[Tensor], shard: Shard | None) -> None:
-        """One optimizer step on this process's rows of a batch, given as `Passes` takes it."""
+        """Learn from this process's rows of a batch, given as `Passes` takes it."""
         torch.manual_seed(derive_seed(self.experiment.seed, "batch", self.epoch, self.batch))
-        passes: Callable[..., Tensor] = partial(self.passes, shard=shard)
+        online_update = self.experiment.training.online_update
+        passes: Callable[..., Tensor] = partial(
+            self.passes,
+            shard=shard,
+            learned=self.passes.draw_steps(self.epoch, self.batch),
+            update=self.optimizer.step if online_update else None,
+        )
         if self.replayed is not None:
             passes = self.replayed[self.silence.watching]
         self.scores[:, self.batch] = passes(*inputs)
-        self.optimizer.step()
+        if not online_update:
+            self.optimizer.step()
         self.silence.after_batch()
 
     def running_metrics(self) -> tuple[float, float]:
