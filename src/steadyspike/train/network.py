@@ -49,7 +49,10 @@ def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:
     precision = experiment.training.precision
     if precision == "float64":
         model.double()
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    # With bfloat16 too, for what autocast leaves in float32: the first layer, and the evaluations,
+    # which would otherwise take a third of an epoch.
+    tf32 = precision in ("tf32", "bfloat16")
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
     # Channels last: convolutions need no reordering of their inputs.
     return model.to(memory_format=torch.channels_last).to(experiment.device)
