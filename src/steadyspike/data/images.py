@@ -16,6 +16,7 @@ from steadyspike.files import is_stray
 from steadyspike.variables import worker_count
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+TASK = 64  # files that a thread reads at a time
 
 R = TypeVar("R")
 
@@ -125,8 +126,11 @@ def read_images(
 def in_threads(function: Callable[[Path], R], files: Sequence[Path]) -> Iterator[R]:
     """``function`` of every file, in their order; an exception ends the others."""
     pool = ThreadPoolExecutor(max(worker_count(), 1))
+    # A task of several files: handing over a small image takes as long as decoding it.
+    tasks = [files[start : start + TASK] for start in range(0, len(files), TASK)]
     try:
-        yield from pool.map(function, files)
+        for results in pool.map(lambda task: [function(file) for file in task], tasks):
+            yield from results
     finally:
         pool.shutdown(cancel_futures=True)
 
