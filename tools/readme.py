@@ -207,13 +207,33 @@ def speed(folder: Path) -> list[str]:
     blocks = [f"{tables.title(measured)}; {where} ([all tables]({page})).", table]
     for record in reversed(gpu_checks(folder)):
         if rows := _rows(record, "loop"):
-            return [*blocks, f"{rows[0]['name']}: {rows[0]['result']}."]
+            name: str = rows[0]["name"]
+            blocks.append(f"{name[0].upper()}{name[1:]}: {rows[0]['result']}.")
+            break
+    if measured[0].setting.device == "cuda" and (on_a_cpu := _benchmark(folder, ("cpu",)))[0]:
+        blocks.append(_one_line(*on_a_cpu))
     return blocks
 
 
-def _benchmark(folder: Path) -> tuple[list[Measurement], str, str]:
+def _one_line(measured: Sequence[Measurement], where: str, page: str) -> str:
+    """Our fastest beside the fastest BPTT of another library."""
+    by_torch = [m for m in measured if m.framework.startswith("spikingjelly-bptt")]
+    ours = [m for m in measured if m.framework == FUSED.key]
+    best, other = (
+        min(each, key=lambda m: statistics.median(m.seconds)) for each in (ours, by_torch)
+    )
+    return (
+        f"On a CPU ({where}), batch {best.setting.batch}, {best.setting.precision}: "
+        f"{tables.ratio(other.seconds, best.seconds)} times {tables.label(other)} "
+        f"([all tables]({page}))."
+    )
+
+
+def _benchmark(
+    folder: Path, devices: Sequence[str] = ("cuda", "cpu")
+) -> tuple[list[Measurement], str, str]:
     """The steps that were timed at the first precision, on what, and the page with all."""
-    for device in ("cuda", "cpu"):
+    for device in devices:
         bench = load(bench_file(folder / "docs", device))
         if bench is not None:
             group = [m for m in tables.groups(bench)[0] if m.seconds]

@@ -116,10 +116,10 @@ def test_what_is_more_than_chance_is_marked(tool: ModuleType, folder: Path) -> N
     with (folder / "reports/comparison.csv").open("w", newline="") as file:
         write = csv.writer(file).writerow
         write(["quantity", "experiment", "verdict"])
-        write(["Accuracy after all steps, %", "osr", "more accurate than vanilla BN"])
+        write(["Accuracy after all steps, %", "osr", "more accurate"])
         write(["Accuracy of the first step alone, %", "osr", "no difference shown"])
-        write(["Accuracy of the first step alone, %", "bptt", "less accurate than vanilla BN"])
-        write(["Gross firing rate, %", "bptt", "lower than with vanilla BN"])
+        write(["Accuracy of the first step alone, %", "bptt", "less accurate"])
+        write(["Gross firing rate, %", "bptt", "lower"])
     header, row, _ = table(part(tool.rendered(folder), "results"))
     shown = dict(zip(header, row, strict=True))
     assert shown["vanilla BN"] == "81.0±1.4 (31.0±1.4)"
@@ -203,7 +203,7 @@ def test_a_gpus_speed_comes_first(tool: ModuleType, folder: Path) -> None:
     assert (
         "NVIDIA H100, 2026-01-01, commit 0123456 ([all tables](docs/runs/2026-01-01-h100" in shown
     )
-    assert "training loop, bfloat16 K 4: 14,000 images/s." in shown
+    assert "Training loop, bfloat16 K 4: 14,000 images/s." in shown
     assert [row[:3] for row in table(shown)[1:]] == [
         ["**steadyspike (fused), K 1**", "8.0", "1.50"],
         ["**steadyspike (fused), K 4**", "16.0", "3.00"],
