@@ -9,9 +9,9 @@ echo uv | $compile --output-file requirements-uv.lock -
 # The libraries that `make bench BENCH=--peers` compares with, beside the same versions of the rest.
 $compile --extra peers --constraint requirements.lock \
     --output-file requirements-peers.lock pyproject.toml
-# What `steadyspike export` writes with, and the simulators that read it. sinabs asks for an older
+# What `steadyspike export` writes with, the simulators that read it, and TensorBoard. sinabs asks for an older
 # nir than the others can use, so the lock is installed without looking at dependencies.
-echo 'nir>=1.0.8' | $compile --extra export --extra simulators --constraint requirements.lock \
+echo 'nir>=1.0.8' | $compile --extra export --extra simulators --extra log --constraint requirements.lock \
     --override - --output-file requirements-export.lock pyproject.toml
 # The tools of `make audit`, `make licences` and `make sbom`, and a validator of crates with the
 # context of RO-Crate 1.1.

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from steadyspike.deploy.extra import import_extra
 from steadyspike.deploy.folded import Folded, Neuron, Node, SumPool
+from steadyspike.extra import import_extra
 from steadyspike.files import atomic_path
 
 DT = 1e-4  # seconds a step: the one that snnTorch assumes, and SpikingJelly if it is not told

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steadyspike.deploy.extra import import_extra
 from steadyspike.errors import UserError
+from steadyspike.extra import import_extra
 
 
 def load(path: Path | str, simulator: str) -> nn.Module:

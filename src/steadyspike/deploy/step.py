@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from steadyspike.deploy.extra import import_extra
 from steadyspike.deploy.folded import Folded
+from steadyspike.extra import import_extra
 from steadyspike.files import write_atomically
 
 

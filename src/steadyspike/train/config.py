@@ -38,7 +38,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 #: Keys that a resumed run may change, since the results do not depend on them.
-RESUMABLE_CHANGES = frozenset({"device", "dataset.path", "training.chunk", "training.cuda_graph"})
+RESUMABLE_CHANGES = frozenset(
+    {"device", "dataset.path", "training.chunk", "training.cuda_graph", "training.log"}
+)
 #: Arguments of a network that the data set decides; ResNet-19 alone has an image size.
 _OF_THE_DATA = {"in_channels", "num_classes", "image_size"}
 #: Options younger than the first results, with the value that leaves those as they are; with it,
@@ -176,6 +178,8 @@ class TrainingOptions(_Section):
     # Record the work of a batch once and launch it as a whole, where one GPU trains; the results
     # are the same.
     cuda_graph: bool = False
+    # Losses and accuracies of each epoch for TensorBoard, beside the results and no part of them.
+    log: Literal["tensorboard"] | None = None
 
 
 class EvaluationOptions(_Section):

@@ -26,6 +26,7 @@ from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
 from steadyspike.train.distributed import ALONE, Ranks
 from steadyspike.train.history import history_csv
+from steadyspike.train.live_log import live_log
 from steadyspike.train.network import check_device
 from steadyspike.train.progress import TrainingDisplay
 from steadyspike.train.signals import Overdue, Stopped, stop_request
@@ -136,7 +137,8 @@ def train(
         trainer.batches_done,
         quiet=not ranks.writes,
     )
-    with display, stop_request(deadline) as request:
+    logged = live_log(experiment, checkpoint.parent, trainer.epoch, writes=ranks.writes)
+    with display, logged as log, stop_request(deadline) as request:
 
         def stop_during_evaluation() -> None:
             # The state is the same in all processes now, so each may stop by itself.
@@ -160,7 +162,9 @@ def train(
                         last_saved = time.monotonic()
                     if action > 1:
                         raise Stopped(action)
-                display.finish_epoch(trainer.finish_epoch(stop_during_evaluation))
+                row = trainer.finish_epoch(stop_during_evaluation)
+                display.finish_epoch(row)
+                log(row)
                 save()
                 last_saved = time.monotonic()
         except Diverged:

@@ -1,4 +1,4 @@
-"""Packages that only exports need."""
+"""Packages that only exports and logs need."""
 
 import importlib
 from typing import Any
