@@ -16,6 +16,7 @@ from steadyspike.data.cifar import CIFAR10
 from steadyspike.models import vggsnn
 from steadyspike.report.methods import method_of
 from steadyspike.report.paper import own_cells
+from steadyspike.report.table import MARK
 from steadyspike.train.config import load_experiments
 from steadyspike.train.params import merge, read_yaml
 from test_pipeline import REPOSITORY, dvc_environment
@@ -276,6 +277,7 @@ def test_every_listed_command_names_a_stage(project: Project) -> None:
     done = project.run("steadyspike", "report", "--list")
     header, *lines = done.stdout.splitlines()
     assert header.split() == ["TABLE", "ROW", "COLUMN", "STATE", "COMMAND"]
+    lines = [line for line in lines if not line.startswith(MARK)]  # less what was trained shorter
     for line, cell in zip(lines, own_cells(), strict=True):
         assert line.startswith(cell.number)
         assert line.endswith(f"  {cell.command}")

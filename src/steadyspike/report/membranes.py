@@ -183,7 +183,7 @@ def _draw_block(grid: Any, layers: Sequence[Layer], edges: list[float], first: b
             axes.set_ylim(0, 1.12 * tallest)
             axes.set_xlim(edges[0], edges[-1])
         row[0].set_yticks([tallest], [f"{tallest:.0f} %"])
-        row[0].tick_params(axis="y", labelsize=7.5, pad=1)
+        row[0].tick_params(axis="y", labelsize=7.5, pad=2)
         if first:
             row[0].set_ylabel(
                 layer.name, rotation=0, ha="right", va="center", labelpad=4, color=colour("ink")
@@ -213,7 +213,7 @@ def _panel(axes: Axes, edges: list[float], shares: list[float], threshold: float
     if edges[0] <= threshold <= edges[-1]:
         axes.axvline(threshold, color=colour("ink"), linewidth=0.9, linestyle=(0, (3, 2)))
     axes.text(
-        0.0,
+        0.05,
         0.97,
         f"θ {threshold:.2f}",
         transform=axes.transAxes,
