@@ -166,7 +166,7 @@ class ConvNorm(nn.Module):
         self.still_current = StillCurrent() if frames else None
 
     def forward(self, x: Tensor | Traced) -> Tensor:
-        currents, offset = _currents(self, x)
+        currents, offset = currents_of(self, x)
         currents = currents.expand(len(x), -1, -1, -1, -1)
         y: Tensor = self.norm(currents) if offset is None else self.norm(currents, offset)
         return y
@@ -197,13 +197,13 @@ class SpikingConv(nn.Module):
         self.still_current = StillCurrent() if frames else None
 
     def forward(self, x: Tensor | Traced) -> Tensor | Traced:
-        currents, offset = _currents(self, x)
+        currents, offset = currents_of(self, x)
         spikes: Tensor | Traced = self.neuron(currents, self.norm, len(x), offset)
         return spikes
 
 
-def _currents(layer: ConvNorm | SpikingConv, x: Tensor | Traced) -> tuple[Tensor, Tensor | None]:
-    """Currents, and the bias that they lack as the norm takes it in."""
+def currents_of(layer: ConvNorm | SpikingConv, x: Tensor | Traced) -> tuple[Tensor, Tensor | None]:
+    """What the norm of ``layer`` gets: currents, and the bias that they lack as it takes it in."""
     offset = offset_of(layer.conv, layer.norm)
     if layer.still_current is None:
         return convolve(layer.conv, x, layer.levels, biased=offset is None), offset

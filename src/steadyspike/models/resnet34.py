@@ -9,6 +9,7 @@ from steadyspike.models.blocks import (
     ConvNorm,
     Layers,
     SpikingConv,
+    currents_of,
     initialize_convolutions,
     per_step,
     residual_stages,
@@ -44,16 +45,12 @@ class SEWBlock(nn.Module):
 
 
 class PreActivation(nn.Module):
-    """Neurons, convolution, norm: currents (K, N, C, H, W) to currents (K, N, C', H', W')."""
+    """Neurons, convolution, norm, called by their :class:`NFBlock`."""
 
     def __init__(self, neuron: LIF, synapse: ConvNorm) -> None:
         super().__init__()
         self.neuron = neuron
         self.synapse = synapse
-
-    def forward(self, currents: Tensor) -> Tensor:
-        out: Tensor = self.synapse(self.neuron(currents))
-        return out
 
 
 class NFBlock(nn.Module):
@@ -72,7 +69,11 @@ class NFBlock(nn.Module):
         self.shortcut = nn.Identity() if same else layers.conv_norm(inputs, outputs, 1, stride)
 
     def forward(self, currents: Tensor) -> Tensor:
-        out: Tensor = self.second(self.first(currents)) + self.shortcut(currents)
+        first, second = self.first, self.second
+        inner, offset = currents_of(first.synapse, first.neuron(currents))
+        # The first norm and the second neurons in one operation
+        spikes = second.neuron(inner, first.synapse.norm, len(inner), offset)
+        out: Tensor = second.synapse(spikes) + self.shortcut(currents)
         return out
 
 
