@@ -10,6 +10,7 @@ import torch
 from steadyspike import data, sequence
 from steadyspike.data.collate import evaluation_clip
 from steadyspike.evaluate.run import load_run
+from steadyspike.snn.neuron import LIF
 from steadyspike.train.config import load_experiment
 from tiny import change_json, contents, in_process, refused, write_data, write_params
 
@@ -122,6 +123,17 @@ def test_a_run_of_other_parameters(project: Path, tmp_path: Path) -> None:
     digests = tmp_path / "project/runs/zero/digests.json"
     change_json(digests, lambda record: record.update(fingerprint="0" * 64))
     refused(export(tmp_path / "project", "zero", "--out=net.pt2"), "trained with other parameters")
+
+
+def test_a_network_whose_folded_form_is_another(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an option of a layer would be that folding does not know of."""
+    forward = LIF.forward
+    monkeypatch.setattr(LIF, "forward", lambda self, x, *rest: forward(self, 1.5 * x, *rest))
+    result = export(project, "zero", "--out", str(tmp_path / "net.pt2"))
+    refused(result, "zero: model: this network cannot be folded")
+    assert contents(tmp_path) == {}
 
 
 @pytest.mark.parametrize(("suffix", "package"), [(".nir", "nir"), (".onnx", "onnx")])

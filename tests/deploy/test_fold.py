@@ -9,6 +9,7 @@ from torch import Tensor
 from deploy.networks import SHAPE, SMALL, STEPS, clip, learned, spikes_and_logits
 from steadyspike.deploy.fold import fold
 from steadyspike.deploy.folded import Folded
+from steadyspike.snn.norm import OSR
 
 
 def run(folded: Folded, frames: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -71,4 +72,14 @@ def test_one_step_maps_membranes_to_membranes() -> None:
 def test_thresholds_that_change_from_step_to_step_are_refused(threshold: str) -> None:
     model = learned("vggsnn", inference_threshold=threshold)
     with pytest.raises(ValueError, match=rf"one threshold a layer.*'{threshold}'"):
+        fold(model, SHAPE)
+
+
+def test_a_norm_that_is_no_affine_map_is_refused() -> None:
+    class Other(OSR):
+        pass
+
+    model = learned("vggsnn")
+    next(m for m in model.modules() if isinstance(m, OSR)).__class__ = Other
+    with pytest.raises(ValueError, match="norm: a Other cannot be folded"):
         fold(model, SHAPE)

@@ -1,8 +1,10 @@
 """`steadyspike export`: a trained network in a form that other software reads."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from steadyspike import __version__
@@ -16,6 +18,7 @@ from steadyspike.errors import UserError
 from steadyspike.evaluate.run import set_inference_threshold
 from steadyspike.evaluate.trained import open_network, without_samples
 from steadyspike.snn.neuron import LIF, InferenceThreshold
+from steadyspike.snn.sequence import sequence
 from steadyspike.train.config import Experiment
 
 FORMS = (".nir", ".onnx", ".pt2")
@@ -41,7 +44,7 @@ def export(
     if threshold is not None:
         set_inference_threshold(model, threshold)
     _check_thresholds(experiment, model)
-    folded = fold(model, frame_shape(without_samples(seen)))
+    folded = _fold_checked(experiment, model, frame_shape(without_samples(seen)))
     if out.suffix == ".nir":
         if experiment.model.name not in ("vggsnn", "resnet19"):
             raise UserError(
@@ -65,6 +68,31 @@ def export(
     for note in _notes(experiment, out):
         notify(f"steadyspike: note: {note}")
     return folded
+
+
+def _fold_checked(
+    experiment: Experiment, model: nn.Module, input_shape: tuple[int, int, int]
+) -> Folded:
+    """The folded network, after both were given the same clip in float64."""
+    dtype = next(model.parameters()).dtype
+    exact = copy.deepcopy(model).cpu().double()
+    try:
+        folded = fold(exact, input_shape)
+    except ValueError as error:
+        raise UserError(f"{experiment.name}: model.{error}") from None
+    generator = torch.Generator().manual_seed(0)
+    steps = experiment.evaluation.steps
+    clip = torch.randn(steps, 1, *input_shape, generator=generator, dtype=torch.float64)
+    membranes = folded.membranes(1)
+    with torch.no_grad(), sequence(exact, steps=steps):
+        for frame, expected in zip(clip, exact(clip), strict=True):
+            logits, *membranes = folded(frame, *membranes)
+            if not torch.allclose(logits, expected, rtol=1e-6, atol=1e-6):
+                raise UserError(
+                    f"{experiment.name}: model: this network cannot be folded: folded it gives "
+                    "other logits"
+                )
+    return folded.to(dtype)
 
 
 def refuse_existing(path: Path) -> None:

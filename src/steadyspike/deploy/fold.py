@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from steadyspike.deploy.folded import Folded, Neuron, Node, SumPool
 from steadyspike.models import VGGSNN, NFResNet34, ResNet19, SEWResNet34
-from steadyspike.models.blocks import ConvNorm, Norm, SpikingConv
+from steadyspike.models.blocks import ConvNorm, FlatBatchNorm, Norm, SpikingConv
 from steadyspike.models.resnet19 import BasicBlock
 from steadyspike.models.vggsnn import HEAD_SCALE
 from steadyspike.snn.conv import AveragePool
 from steadyspike.snn.neuron import LIF
+from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm
 
 
 def fold(model: nn.Module, input_shape: tuple[int, int, int]) -> Folded:
@@ -34,11 +35,15 @@ def fold(model: nn.Module, input_shape: tuple[int, int, int]) -> Folded:
         input_shape: (C, H, W) of its frames, which poolings over the whole image depend on.
 
     Raises:
-        ValueError: its thresholds change from step to step, or none were learned.
+        ValueError: its thresholds change from step to step, or none were learned; a norm cannot be
+            folded.
     """
     builder = _Builder(input_shape)
     _NETWORKS[type(model)](builder, model, _Signal(("input",)))
     return Folded(builder.nodes, input_shape).to(next(model.parameters()).dtype).eval()
+
+
+_FOLDABLE = (OSR, PerStepBatchNorm, LinearNorm, BatchNorm, FlatBatchNorm)
 
 
 class _Signal(NamedTuple):
@@ -64,6 +69,8 @@ class _Affine(NamedTuple):
     @classmethod
     def of(cls, norm: Norm) -> "_Affine":
         """What a norm does at inference, also the framework's, by its running statistics."""
+        if type(norm) not in _FOLDABLE:
+            raise ValueError(f"norm: a {type(norm).__name__} cannot be folded into weights")
         mean: Any = norm.running_mean  # torch allows None, which is not used
         var: Any = norm.running_var
         scale = norm.weight.double() / (var.double() + norm.eps).sqrt()
@@ -150,11 +157,11 @@ def _threshold(lif: LIF) -> float:
         return lif.v_threshold
     if lif.inference_threshold != "layer":
         raise ValueError(
-            "expected one threshold a layer (inference_threshold='layer'), not thresholds that "
+            "inference_threshold: expected one threshold a layer ('layer'), not thresholds that "
             f"change from step to step ({lif.inference_threshold!r})"
         )
     if len(lif.running_threshold) == 0:
-        raise ValueError("these weights hold no thresholds learned in training")
+        raise ValueError("inference_threshold: the weights hold no thresholds learned in training")
     return float(lif.running_threshold.double().mean())
 
 
