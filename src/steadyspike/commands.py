@@ -4,6 +4,7 @@ import argparse
 import json
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,17 @@ def train(options: argparse.Namespace) -> int | None:
 def launch(options: argparse.Namespace) -> int:
     from steadyspike.train.launch import launch
 
-    return launch(options.arguments)
+    return launch(options.arguments, _check_training)
+
+
+def _check_training(arguments: Sequence[str]) -> None:
+    """Refuse once what every process would refuse."""
+    from steadyspike.cli import parser
+    from steadyspike.train.config import load_experiment
+
+    options = parser().parse_args(arguments)
+    load_experiment(options.params, options.experiment)
+    variables.check()
 
 
 def evaluate(options: argparse.Namespace) -> None:

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiny import (
     command,
@@ -65,6 +67,7 @@ def test_two_train_what_one_does() -> None:
     ],
 )
 def test_machines_that_never_meet(tmp_path: Path, host: str, conf: str, message: str) -> None:
+    make_project(tmp_path)
     endpoint = f"{host}:{free_port()}"
     options = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}")
     result = command(tmp_path, "launch", *options, f"--rdzv-conf={conf}", "train", "tiny")
@@ -76,8 +79,9 @@ def test_machines_that_never_meet(tmp_path: Path, host: str, conf: str, message:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_other_machines_are_awaited(tmp_path: Path, number: signal.Signals) -> None:
     """Of an address that drops every packet: torch waits outside Python."""
-    endpoint = "--rdzv-endpoint=192.0.2.1:29400"
-    process = start(tmp_path, "launch", "--nnodes=2", "--rdzv-backend=c10d", endpoint, "train", "x")
+    make_project(tmp_path)
+    options = ("--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=192.0.2.1:29400")
+    process = start(tmp_path, "launch", *options, "train", "tiny")
     time.sleep(8)
     process.send_signal(number)
     _, errors = process.communicate(timeout=10)
@@ -91,6 +95,65 @@ def test_a_mistake_of_the_user_ends_all_processes(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "steadyspike: params.yaml: experiments.nosuch" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+MISTAKES = {
+    "--nproc-per-node=gpu": "--nproc-per-node gpu: torch finds no GPU here",
+    "--nproc-per-node=0": "--nproc-per-node: expected how many processes .* got '0'",
+    "--nproc-per-node=two": "--nproc-per-node: expected",
+    "--nnodes=two": "--nnodes: expected how many machines",
+    "--nnodes=0": "--nnodes: expected",
+    "--nnodes=2:1": "--nnodes: expected",
+    "--nnodes=1:2:3": "--nnodes: expected",
+    "--node-rank=1": "--node-rank: expected 0 to 0, got 1",
+    "--node-rank=x": "launch: argument --node-rank.*: invalid int value: 'x'",
+    "--master-port=99999": "--master-port: expected 0 to 65535",
+    "--master-port=http": "launch: argument --master-port.*: invalid int",
+    "--max-restarts=-1": "--max-restarts: expected 0 to",
+    "--rdzv-endpoint=localhost:99999": "--rdzv-endpoint: expected HOST:PORT, got 'localhost:99999'",
+    "--rdzv-endpoint=:29400": "--rdzv-endpoint: expected HOST:PORT",
+    "--rdzv-conf=nonsense": "launch: torchrun: ",
+    "--nosuch=1": "launch: ",
+}
+
+
+@pytest.mark.parametrize("option", MISTAKES)
+def test_an_option_that_is_none(option: str, tmp_path: Path) -> None:
+    if torch.cuda.is_available() and option == "--nproc-per-node=gpu":
+        pytest.skip("this machine has a GPU")
+    make_project(tmp_path)
+    refused(in_process(tmp_path, "launch", option, "train", "tiny"), MISTAKES[option])
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["static", "c10d"])
+def test_a_port_that_another_program_holds(backend: str, tmp_path: Path) -> None:
+    make_project(tmp_path)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        options = {
+            "static": ["--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}"],
+            "c10d": [
+                "--rdzv-backend=c10d",
+                f"--rdzv-endpoint=localhost:{port}",
+                "--rdzv-conf=read_timeout=3,join_timeout=3",
+            ],
+        }[backend]
+        result = command(tmp_path, "launch", *options, "train", "tiny")
+    assert "Traceback" not in result.stderr
+    assert result.returncode in (1, 2)
+    (line,) = result.stderr.splitlines()
+    assert port in line
+
+
+def test_what_every_process_would_refuse_is_refused_once(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    result = in_process(tmp_path, "launch", "--nproc-per-node=2", "train", "nosuch")
+    refused(result, r"params\.yaml: experiments\.nosuch")
+    refused(in_process(tmp_path, "launch", "--nproc-per-node=2"), "launch: .*required")
 
 
 def test_only_training_is_launched(tmp_path: Path) -> None:
