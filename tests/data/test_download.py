@@ -84,6 +84,8 @@ def test_failures_name_the_url(site: Site, path: Path) -> None:
         download(site.url + "missing", path, check)
     with pytest.raises(UserError, match="no connection"):
         download("http://127.0.0.1:1/f", path, check)  # nothing listens there
+    assert not path.parent.exists()  # no folder is left of a refused download
+    path.parent.mkdir()
     path.write_text("")
     with pytest.raises(UserError, match=r"f/g\.part: cannot be written"):
         download(site.url + "f", path / "g", check)

@@ -194,6 +194,39 @@ def flatten_val(folder: Path) -> None:
     for path in (folder / "val").rglob("*.JPEG"):
         path.rename(folder / "val" / path.name)
 
+    for path in (folder / "val").iterdir():
+        if path.is_dir():
+            path.rmdir()
+
+
+def tar_classes(folder: Path) -> None:
+    """As the archive of the training images unpacks."""
+    shutil.rmtree(folder / "train")
+    (folder / "train").mkdir()
+    for wnid in WNIDS:
+        (folder / "train" / f"{wnid}.tar").touch()
+
+
+def keep_archives(folder: Path) -> None:
+    for split in SMALL.images:
+        shutil.rmtree(folder / split)
+        (folder / f"ILSVRC2012_img_{split}.tar").touch()
+
+
+def rename_val(folder: Path) -> None:
+    (folder / "val").rename(folder / "validation")
+
+
+def rename_both(folder: Path) -> None:
+    (folder / "train").rename(folder / "training")
+    (folder / "val").rename(folder / "test")
+
+
+def move_up(folder: Path) -> None:
+    for split in SMALL.images:
+        (folder / split).rename(folder.parent / split)
+    folder.rmdir()
+
 
 def empty_val(folder: Path) -> None:
     shutil.rmtree(folder / "val")
@@ -214,8 +247,13 @@ def empty_val(folder: Path) -> None:
         (lose_image, r"imagenet: train: expected 9 images, found 8"),
         (empty_class, rf"val: cannot be read: Found no valid file for the classes {WNIDS[1]}"),
         (empty_image, rf"val/{WNIDS[1]}/{WNIDS[1]}_2\.JPEG: empty"),
-        (flatten_val, rf"val: cannot be read: Found no valid file for .*{WNIDS[0]}"),
-        (empty_val, r"val: cannot be read: Couldn't find any class folder .*/val/<class>/<image>"),
+        (flatten_val, r"val: expected .*found 6 images without class folders; .*valprep\.sh"),
+        (tar_classes, r"train: expected .*found 3 archives of classes; .*for t in \*\.tar"),
+        (keep_archives, r"train: missing; .*ILSVRC2012_img_train\.tar is not unpacked: mkdir"),
+        (empty_val, r"val: expected .*/val/<class>/<image>.*; unpack ILSVRC2012_img_val\.tar"),
+        (rename_val, r"imagenet/val: missing; .*found train, validation; .*ln -s NAME"),
+        (rename_both, r"expected the folders train and val, or shards, found test, training;"),
+        (move_up, r"imagenet: missing; found \S+/train: move what is in"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -226,7 +264,19 @@ def test_what_is_wrong_is_named(
         with pytest.raises(UserError, match=message) as caught:
             use(tmp_path, SMALL)
         assert "\n" not in str(caught.value)
+        assert "run `steadyspike fetch imagenet`" not in str(caught.value).split("then ")[0]
     assert not (tmp_path / "imagenet.manifest.json").exists()
+
+
+def test_stray_files_of_operating_systems_are_no_images(tmp_path: Path) -> None:
+    folder = lay_folders(tmp_path)
+    before = fetch(tmp_path, SMALL).read_bytes()
+    for path in list(folder.rglob("*.JPEG")):
+        path.with_name(f"._{path.name}").write_bytes(bytes(120))
+    for name in (".DS_Store", "train/.DS_Store", f"val/{WNIDS[0]}/Thumbs.db"):
+        (folder / name).touch()
+    (folder / "train/__MACOSX").mkdir()
+    assert fetch(tmp_path, SMALL).read_bytes() == before
 
 
 def test_a_damaged_image_is_named_when_it_is_reached(tmp_path: Path) -> None:

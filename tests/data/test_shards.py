@@ -85,6 +85,11 @@ def test_truncated_and_compressed_shards_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
+        (
+            {"a.input.jpg": b"x", "a.output.cls": b"1"},
+            r"expected members whose names end in \.jpg .*found \.input\.jpg, \.output\.cls;",
+        ),
+        ({"a.jpg": b"x", "a.json": b"{}"}, r"expected members .*found \.json; write"),
         ({"a.jpg": b"x"}, r"a\.cls: missing; expected an image and a label"),
         ({"a.cls": b"1"}, r"a\.jpg: missing; expected an image and a label"),
         ({"a.jpg": b"x", "a.cls": b"10"}, r"a\.cls: expected a label of 0 to 9, found b'10'"),

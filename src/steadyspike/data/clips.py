@@ -152,16 +152,21 @@ class EventDataset:
         if path.is_file() and all((folder / name).is_file() for name in FILES):
             self._checked(fetched_root(root), whole=True)
             return path
+        missing = [name for name in self.archives if not (folder / name).is_file()]
+        if missing:
+            places = ", ".join(
+                f"{name} (MD5 {self.archives[name][0]}) from {self.archives[name][1]}"
+                for name in missing
+            )
+            raise UserError(
+                f"{folder / missing[0]}: missing; its publisher gives no SHA-256 to download it by:"
+                f" get with a browser {places}; put all into {folder} and run `steadyspike fetch"
+                f" {self.name}` again: it checks the MD5 of every archive and integrates the"
+                " recordings to frames"
+            )
         sources = {}
-        for name, (md5, url) in self.archives.items():
+        for name, (md5, _) in self.archives.items():
             archive = folder / name
-            if not archive.is_file():
-                raise UserError(
-                    f"{archive}: missing; its publisher gives no SHA-256 to download it by: get it"
-                    f" (MD5 {md5}) with a browser from {url}, put it there and run `steadyspike"
-                    f" fetch {self.name}` again: it checks the MD5 of all {len(self.archives)}"
-                    " archives and integrates the recordings to frames"
-                )
             check_md5(archive, md5, f"remove it and run `steadyspike fetch {self.name}`")
             sources[name] = {"md5": md5, **asdict(file_sum(archive))}
         path.unlink(missing_ok=True)  # written last: while it is missing, so is the data set

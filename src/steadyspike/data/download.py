@@ -6,7 +6,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -31,18 +31,32 @@ def download(url: str, path: Path, check: Callable[[Path], None]) -> None:
     """
     part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _transfer(url, part)
+        with _folder(path.parent):
+            _transfer(url, part)
+            try:
+                check(part)
+            except UserError as error:
+                part.unlink()
+                raise UserError(f"{error}; the download of {url} was removed") from error
     except OSError as error:
         if is_disk_full(error):
             raise UserError(f"{part}: no space left on device; run again to resume") from error
         raise UserError(f"{part}: cannot be written: {error.strerror or error}") from error
-    try:
-        check(part)
-    except UserError as error:
-        part.unlink()
-        raise UserError(f"{error}; the download of {url} was removed") from error
     replace_durably(part, path)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Makes a folder; if the body raises, what is empty of it is removed again."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+        raise
 
 
 def _transfer(url: str, part: Path) -> None:

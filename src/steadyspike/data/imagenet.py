@@ -24,11 +24,15 @@ from steadyspike.data.manifest import manifest_of_files, read_manifest, write_ma
 from steadyspike.data.shards import find_shards, index_shards
 from steadyspike.data.streaming import ImageFiles, Images, StreamedSplit, central_crop
 from steadyspike.errors import UserError
+from steadyspike.files import is_stray
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAME = "imagenet"
 SPLITS: dict[str, Literal["random", "centre"]] = {"train": "random", "val": "centre"}
-FETCH = "run `steadyspike fetch imagenet` to see what is expected"
+ARCHIVES = {split: f"ILSVRC2012_img_{split}.tar" for split in SPLITS}
+#: Sorts the validation images, which their archive holds without classes, into class folders.
+SORTER = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh"
+UNPACK = 'for t in *.tar; do mkdir "${t%.tar}" && tar -xf "$t" -C "${t%.tar}" && rm "$t"; done'
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,17 @@ def list_images(folder: Path) -> Listing:
     """
     from torchvision.datasets import ImageFolder  # takes seconds to import
 
-    if not folder.is_dir():
-        raise UserError(f"{folder}: missing; {FETCH}")
+    class ClassFolders(ImageFolder):  # type: ignore[misc]
+        """Without the stray files of operating systems."""
+
+        def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+            classes = [name for name in super().find_classes(directory)[0] if not is_stray(name)]
+            return classes, {name: label for label, name in enumerate(classes)}
+
+    _check_unpacked(folder)
     names, sizes = [], []
     try:
-        found = ImageFolder(folder)
+        found = ClassFolders(folder, is_valid_file=_is_image)
         for path, _ in found.samples:
             size = os.stat(path).st_size  # noqa: PTH116 - a Path for each would take a minute
             if not size:
@@ -99,6 +109,56 @@ def list_images(folder: Path) -> Listing:
     labels = np.array(found.targets, dtype=np.int64)
     facts = describe_files(labels, zip(names, sizes, strict=True))
     return Listing(tuple(found.classes), ImageFiles(folder, np.array(names)), labels, facts)
+
+
+def _is_image(path: str) -> bool:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    name = os.path.basename(path)  # noqa: PTH119 - a Path for each would take a minute
+    return name.lower().endswith(IMG_EXTENSIONS) and not is_stray(name)
+
+
+def _check_unpacked(folder: Path) -> None:
+    """Raises UserError that says what to do with what lies there instead of class folders."""
+    if not folder.is_dir():
+        if folder.with_name(ARCHIVES[folder.name]).is_file():
+            raise UserError(_unpack(folder))
+        raise UserError(
+            f"{folder}: missing; expected a folder of this name, {_found(folder.parent)}; rename"
+            f" or link the one with the images: ln -s NAME {folder}"
+        )
+    entries = [entry for entry in folder.iterdir() if not is_stray(entry.name)]
+    if any(entry.is_dir() for entry in entries):
+        return
+    archives = sum(entry.suffix == ".tar" for entry in entries)
+    images = sum(_is_image(entry.name) for entry in entries)
+    what = f"{folder}: expected {folder}/<class>/<image>.JPEG, found"
+    if archives:
+        raise UserError(
+            f"{what} {archives} archives of classes; unpack each into a folder of its name:"
+            f" cd {folder} && {UNPACK}"
+        )
+    if images:
+        raise UserError(
+            f"{what} {images} images without class folders; sort them by class: cd {folder} &&"
+            f" curl -L {SORTER} | sh"
+        )
+    raise UserError(f"{what} no folder; unpack {ARCHIVES[folder.name]} there")
+
+
+def _unpack(folder: Path) -> str:
+    archive = folder.with_name(ARCHIVES[folder.name])
+    return (
+        f"{folder}: missing; {archive} is not unpacked: mkdir {folder} && tar -xf {archive}"
+        f" -C {folder}, and then fetch again"
+    )
+
+
+def _found(folder: Path, most: int = 6) -> str:
+    """What lies in a folder, in words."""
+    names = sorted(entry.name for entry in folder.iterdir() if not is_stray(entry.name))
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"found {', '.join(names[:most]) or 'nothing'}{more}"
 
 
 def list_shards(root: Path, split: str, expected: Expected) -> Listing:
@@ -129,7 +189,7 @@ def survey(root: Path, expected: Expected = ILSVRC2012) -> dict[str, Listing]:
     elif (folder / "shards").is_dir():
         splits = {split: list_shards(root, split, expected) for split in SPLITS}
     else:
-        raise UserError(how_to_get(folder))
+        raise UserError(_where_is_it(root))
     train, val = (set(listing.classes) for listing in splits.values())
     for split, lacking in (("train", val - train), ("val", train - val)):
         if lacking:
@@ -141,14 +201,34 @@ def survey(root: Path, expected: Expected = ILSVRC2012) -> dict[str, Listing]:
         if len(found.classes) != expected.classes:
             raise UserError(
                 f"{folder / split}: expected {expected.classes} class folders,"
-                f" found {len(found.classes)}; {FETCH}"
+                f" found {len(found.classes)} ({', '.join(found.classes[:3])}, ...): is"
+                f" {ARCHIVES[split]} unpacked whole, and nothing else there?"
             )
         if len(found.labels) != expected.images[split]:
             raise UserError(
                 f"{folder}: {split}: expected {expected.images[split]} images,"
-                f" found {len(found.labels)}; {FETCH}"
+                f" found {len(found.labels)}; make it anew from {ARCHIVES[split]}"
             )
     return splits
+
+
+def _where_is_it(root: Path) -> str:
+    """What to do if ``root`` holds no folder of images and no shards where they are expected."""
+    folder = root / NAME
+    if (root / "train").is_dir() and not folder.is_dir():
+        return (
+            f"{folder}: missing; found {root / 'train'}: move what is in {root} to {folder}, or set"
+            " STEADYSPIKE_DATA to the folder above it"
+        )
+    archives = [split for split, name in ARCHIVES.items() if (folder / name).is_file()]
+    if archives:
+        return _unpack(folder / archives[0])
+    if folder.is_dir() and any(not is_stray(entry.name) for entry in folder.iterdir()):
+        return (
+            f"{folder}: expected the folders train and val, or shards, {_found(folder)}; rename or"
+            f" link those with the images: ln -s NAME {folder / 'train'}"
+        )
+    return how_to_get(folder)
 
 
 def describe(splits: dict[str, Listing]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadyspike.errors import UserError
-from steadyspike.files import atomic_path
+from steadyspike.files import atomic_path, is_stray
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png")
 LABEL_SUFFIX = "cls"
@@ -107,13 +107,14 @@ def walk_shard(path: Path, classes: int) -> list[tuple[int, int, bytes, int]]:
     """
     images: dict[str, tuple[int, int, bytes]] = {}
     labels: dict[str, int] = {}
+    others: set[str] = set()
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 # WebDataset's rule: the suffix begins at the first dot of the file's name.
                 suffix = member.name.rpartition("/")[2].partition(".")[2]
                 key, place = member.name.removesuffix(f".{suffix}"), f"{path}: {member.name}"
-                if not member.isreg():
+                if not member.isreg() or is_stray(member.name.rpartition("/")[2]):
                     continue
                 if suffix.lower() in IMAGE_SUFFIXES:
                     if key in images or not member.size:
@@ -128,6 +129,8 @@ def walk_shard(path: Path, classes: int) -> list[tuple[int, int, bytes, int]]:
                             f"{place}: expected a label of 0 to {classes - 1}, found {text!r}"
                         )
                     labels[key] = int(text)
+                else:
+                    others.add(f".{suffix}")
             end = tar.offset
         with path.open("rb") as raw:
             raw.seek(end)
@@ -140,6 +143,12 @@ def walk_shard(path: Path, classes: int) -> list[tuple[int, int, bytes, int]]:
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    found = f", found {', '.join(sorted(others)[:4])}" if others else ""
+    if others and not (images and labels):
+        raise UserError(
+            f"{path}: expected members whose names end in .jpg (.jpeg, .png) and .{LABEL_SUFFIX}"
+            f" from the first dot on{found}; write the shards again with these names"
+        )
     for key in sorted(images.keys() ^ labels.keys()):
         lacking = LABEL_SUFFIX if key in images else IMAGE_SUFFIXES[0]
         raise UserError(f"{path}: {key}.{lacking}: missing; expected an image and a label per key")
