@@ -22,8 +22,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from steadyspike.kernels import cuda
-from steadyspike.kernels.norm import Noted, Scales
-from steadyspike.kernels.recharge import Recharge
+from steadyspike.kernels.norm import Noted
 from steadyspike.kernels.stabilizer import Stabilizer
 
 #: Layers of the paper's networks: (K, N, C, H, W) of convolutions, (K, N, C) of hidden layers.
@@ -89,12 +88,6 @@ def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
         cuda.grad_sums(x, membranes, thresholds, 4.0, x, vector, vector)
         cuda.grad_input(x, membranes, thresholds, 4.0, x, *[vector] * 5)
     cuda.grad_input(x, u, theta, 4.0, *[None] * 6)
-    scales = Scales(*[vector] * 6)
-    stills = (False, True) if x.dim() == 5 else (False,)  # convolutions see still frames
-    for still, zero_reset, last in itertools.product(stills, (False, True), first):
-        by = (theta, 4.0, Recharge(last, theta[0], 0.5, zero_reset), scales)
-        cuda.recharged_sums(x, x[:1] if still else x, *by)
-        cuda.recharged_input(x, x[:1] if still else x, *by, *[vector] * 3)
     cuda.unpack(cuda.pack(x, 1), 1, dtype)
     call_norms(vector)
     if x.dim() == 5:

@@ -24,14 +24,12 @@ from torch import Tensor
 
 from kernels.cases import LAYOUTS, assert_near, laid_out, layers
 from steadyspike.kernels import cpu, reference
-from steadyspike.kernels.norm import Noted, Scales
-from steadyspike.kernels.recharge import Recharge
+from steadyspike.kernels.norm import Noted
 from steadyspike.kernels.stabilizer import Stabilizer
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 try:
     from steadyspike.kernels import cuda
-    from steadyspike.kernels.cuda import recharge as cuda_recharge
     from steadyspike.kernels.cuda import tiles as cuda_tiles
 except ImportError:
     cuda = None  # no Triton
@@ -168,48 +166,6 @@ def test_gradient(
     assert found.dtype == x.dtype
     assert_near(found, reference.grad_input(*exactly, *wide(*coefficients)), rel=rel)
     assert_near(without_a_norm, reference.grad_input(*exactly[:4], *nothing), rel=rel)
-
-
-@pytest.mark.skipif(not (INTERPRETED or torch.cuda.is_available()), reason="for Triton")
-@given(layers(), *[st.booleans()] * 4, st.sampled_from([1.0, 4.0]))
-def test_membranes_charged_again(
-    layer: dict[str, Any], first: bool, zero_reset: bool, still: bool, small: bool, slope: float
-) -> None:
-    """The gradient is that by membranes that were kept."""
-    given_ = on(cuda, *(layer[name] for name in ("x", "grad", "u", "scale", "shift", "mean")))
-    x, grad, u, scale, shift, mean = given_
-    x = x[:1] if still else x
-    std, a, b, c = on(cuda, *(layer[name] for name in ("std", "a", "b", "c")))
-    thresholds = on(cuda, torch.linspace(-0.5, 0.5, len(u) + 1))[0]
-    before, last = (None, None) if first else (u[0].clone(), thresholds[-1])
-    state = before, last
-    for k in range(len(u)):
-        u[k] = torch.nan
-        cuda.charge(
-            x[0 if still else k], scale[k], shift[k], *state, leak=0.4, zero_reset=zero_reset,
-            out=u[k],
-        )  # fmt: skip
-        state = u[k], thresholds[k]
-    scales = Scales(mean, std, mean, std, scale, shift)
-    again = (thresholds[:-1], slope, Recharge(before, last, 0.4, zero_reset), scales)
-    sizes = {"LARGE": 64, "SMALL": 32, "CHANNELS": 8, "COMBINED": 4}
-    small = small and u.numel() < 10000  # the interpreter takes long over many programs
-    with patch.multiple(cuda_recharge, **sizes) if small else nullcontext():
-        sums = cuda.recharged_sums(grad, x, *again)
-        found = cuda.recharged_input(grad, x, *again, a, b, c)
-    every = x.expand(u.shape)
-    kept = (grad, u, thresholds[:-1], slope, every, mean, std)
-    terms = every[0].numel() / max(every.shape[2], 1) * slope
-    normalized = float((every.double().abs().max() + 4) / std.min()) if every.numel() else 1
-    exact = reference.grad_sums(*wide(*kept))
-    for ours, expected, size in zip(sums, exact, (1, normalized), strict=True):
-        assert_near(ours, expected, scale=math.sqrt(terms) * size)
-    by_step = cuda.grad_input(*kept, a, b, c)
-    if still:
-        exact_input = reference.grad_input(*wide(*kept, a, b, c)).sum(0, keepdim=True)
-        assert_near(found, exact_input, scale=10, rel=BFLOAT16 if x.dtype != u.dtype else 1e-5)
-    else:
-        assert torch.equal(found, by_step)
 
 
 @each_backend

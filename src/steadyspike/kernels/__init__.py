@@ -33,8 +33,6 @@ floating type. What is stored of a step is u before the reset; the next charge d
     a, b, c of `grad_input`, and the gradients of γ, β and the offset.
 ``norm_fold(noted, running, weight, between, unbias, fallbacks)``
     The running statistics at the end of a presentation.
-``recharged_sums``, ``recharged_input``
-    `grad_sums` and `grad_input` of a layer that kept no membranes, where ``RECHARGES``.
 ``pool(x)``, ``unpool(grad, shape)``
     Means over 2 by 2 pixels of (N, C, H, W), and their gradient of that shape.
 ``pack(x, levels)``, ``unpack(packed, levels, dtype)``

@@ -10,10 +10,7 @@ from torch import Tensor
 from steadyspike.kernels.norm import norm_backward, norm_fold, norm_forward, norm_inference
 from steadyspike.kernels.stabilizer import Stabilizer
 
-RECHARGES = False  # the membranes are kept
-
 __all__ = [
-    "RECHARGES",
     "affine",
     "charge",
     "fire",

@@ -1,8 +1,8 @@
 """The gradient of a layer: through its spikes (Eq. 6-7) and its normalization (Eq. 10-12).
 
 The forward pass of a layer needs no autograd: `with_gradient` attaches the gradient to its
-output afterwards. The backward pass keeps the currents and the membranes alone, on a GPU the
-currents alone; all else is computed again, by the kernels of the device.
+output afterwards. The backward pass keeps the currents and the membranes alone; normalized
+currents and distances to the threshold are computed again, by the kernels of the device.
 """
 
 import math
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from steadyspike.kernels.norm import Scales
-from steadyspike.kernels.recharge import Recharge
 from steadyspike.snn.shard import Shard
 
 
@@ -57,7 +56,7 @@ def with_gradient(
     backend: ModuleType,
     *,
     normalization: Normalization | None = None,
-    fired: tuple[Tensor | Recharge, Tensor, float] | None = None,
+    fired: tuple[Tensor, Tensor, float] | None = None,
 ) -> Tensor:
     """The output of a layer, as autograd sees it.
 
@@ -66,8 +65,8 @@ def with_gradient(
         x: the layer's currents, (K, N, C, ...), or (1, N, C, ...) if all steps have the same.
         backend: the kernels of ``x``'s device.
         normalization: None where no norm comes before the neurons.
-        fired: membranes before the reset (K, N, C, ...), or what they are charged from again,
-            thresholds (K,) and the slope of the surrogate; None for a norm without neurons.
+        fired: membranes before the reset (K, N, C, ...), thresholds (K,) and the slope of the
+            surrogate; None for a norm without neurons.
     """
     parameters: tuple[Tensor | None, ...] = (None,) * 3
     if normalization is not None:
@@ -81,7 +80,7 @@ def with_gradient(
 class _Kept:
     """What the backward pass needs besides the currents."""
 
-    u: Tensor | Recharge | None
+    u: Tensor | None
     thresholds: Tensor | None
     slope: float
     by: Normalization | None
@@ -101,10 +100,7 @@ class _Layer(torch.autograd.Function):
     ) -> Tensor:
         by = kept.by
         currents = None if by is None else x
-        again = kept.u if isinstance(kept.u, Recharge) else None
-        of_u = (again.before, again.last_threshold) if again else (kept.u, None)
-        ctx.save_for_backward(currents, *of_u, kept.thresholds, *(by.scales if by else ()))
-        ctx.again = None if again is None else (again.leak, again.zero_reset)
+        ctx.save_for_backward(currents, kept.u, kept.thresholds, *(by.scales if by else ()))
         ctx.offset = offset is not None
         ctx.slope, ctx.backend = kept.slope, kept.backend
         ctx.dtype, ctx.still = x.dtype, len(x) < len(output)
@@ -114,15 +110,8 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, u, last_threshold, thresholds, *scales = ctx.saved_tensors
+        x, u, thresholds, *scales = ctx.saved_tensors
         grad, backend, steps = grads[0], ctx.backend, len(grads[0])
-        if ctx.again is not None:
-            again = (thresholds, ctx.slope, Recharge(u, last_threshold, *ctx.again))
-            by = Scales(*scales)
-            grad_sum, grad_dot = backend.recharged_sums(grad, x, *again, by)
-            abc, of_parameters = _Layer.through_norm(ctx, grad_sum, grad_dot, by)
-            grad_x = backend.recharged_input(grad, x, *again, by, *abc)
-            return grad_x, *of_parameters, None, None
         # All steps at once; one by one where they have the same currents.
         parts = [slice(k, k + 1) for k in range(steps)] if ctx.still else [slice(None)]
         through_spikes = [
@@ -140,27 +129,19 @@ class _Layer(torch.autograd.Function):
         ]
         sums = [backend.grad_sums(*part) for part in given]  # Σ g, Σ g Î
         grad_sum, grad_dot = (_joined(each) for each in zip(*sums, strict=True))  # (K, C)
-        (a, b, c), of_parameters = _Layer.through_norm(ctx, grad_sum, grad_dot, by)
+        whole = None
+        if ctx.renormalizes and ctx.shard is not None:
+            whole = ctx.shard.sum(torch.stack([grad_sum, grad_dot])).unbind()
+        count = ctx.count if ctx.renormalizes else None
+        a, b, c, *of_parameters = backend.norm_backward(grad_sum, grad_dot, whole, by, count)
         grad_x = _added(
             [
                 backend.grad_input(*each, a[part], b[part], c[part])
                 for part, each in zip(parts, given, strict=True)
             ]
         )
-        return grad_x, *of_parameters, None, None
-
-    @staticmethod
-    def through_norm(
-        ctx: Any, grad_sum: Tensor, grad_dot: Tensor, by: Scales
-    ) -> tuple[list[Tensor], list[Tensor | None]]:
-        """a, b, c of the currents' gradient, and the gradients of γ, β and the offset."""
-        whole = None
-        if ctx.renormalizes and ctx.shard is not None:
-            whole = ctx.shard.sum(torch.stack([grad_sum, grad_dot])).unbind()
-        count = ctx.count if ctx.renormalizes else None
-        a, b, c, *of_parameters = ctx.backend.norm_backward(grad_sum, grad_dot, whole, by, count)
         grad_weight, grad_bias, grad_offset = of_parameters
-        return [a, b, c], [grad_weight, grad_bias, grad_offset if ctx.offset else None]
+        return grad_x, grad_weight, grad_bias, grad_offset if ctx.offset else None, None, None
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from steadyspike import kernels
 from steadyspike.kernels import reference
-from steadyspike.kernels.recharge import Recharge
 from steadyspike.kernels.stabilizer import Stabilizer
 from steadyspike.snn.gradient import with_gradient
 from steadyspike.snn.norm import StepNorm
@@ -205,28 +204,21 @@ class LIF(StepModule):
         first = self._advance(steps)
         with torch.no_grad():
             wide = torch.promote_types(currents.dtype, torch.float32)
-            spikes = _steps_like(currents, steps, currents.dtype)
-            # Where the backward pass charges again, each step overwrites the last one's membranes.
-            again = None
-            if backend.RECHARGES and normalization is not None:
-                again = Recharge(
-                    self.state.u, self.state.threshold, self.leak, self.reset == "zero"
-                )
-            u = _steps_like(currents, 1 if again else steps, wide)
+            spikes, u = (_steps_like(currents, steps, each) for each in (currents.dtype, wide))
             known = None if self.stabilize_threshold else self.v_threshold
             thresholds = self._new_thresholds(steps, first, u)
             for k, threshold in enumerate(thresholds.unbind()):
-                before, out = self.state.u, u[0 if again else k]
+                before = self.state.u
                 stabilizer = self._stabilizer(threshold)
                 statistics = backend.charge(
                     currents[k if len(currents) == steps else 0],
                     scales[k],
                     shifts[k],
-                    None if before is None else before.view_as(out),
+                    None if before is None else before.view_as(u[k]),
                     self.state.threshold,
                     leak=self.leak,
                     zero_reset=self.reset == "zero",
-                    out=out,
+                    out=u[k],
                     statistics=stabilizer is not None and self._shard is not None,
                     stabilizer=stabilizer if self._shard is None else None,
                     spikes=None if known is None else spikes[k],
@@ -236,9 +228,9 @@ class LIF(StepModule):
                     last_spikes=spikes[k - 1] if known is None and k > 0 else None,
                 )
                 if stabilizer is not None and statistics is not None:
-                    self._stabilize(stabilizer, statistics, out)
-                self.state.u = out
-                self._note_step(out, first + k, threshold)
+                    self._stabilize(stabilizer, statistics, u[k])
+                self.state.u = u[k]
+                self._note_step(u[k], first + k, threshold)
             if known is None:
                 backend.fire(u[-1], thresholds[-1], spikes[-1])
             self.state.call = u, thresholds
@@ -247,7 +239,7 @@ class LIF(StepModule):
             currents,
             backend,
             normalization=normalization,
-            fired=(again or u, thresholds, self.surrogate_slope),
+            fired=(u, thresholds, self.surrogate_slope),
         )
 
     def _forward_through_time(self, currents: Tensor) -> Tensor:

@@ -12,10 +12,7 @@ from steadyspike.kernels.cpu.operations import (
 from steadyspike.kernels.norm import norm_backward, norm_fold, norm_forward, norm_inference
 from steadyspike.kernels.reference import pool, unpool
 
-RECHARGES = False  # the membranes are kept
-
 __all__ = [
-    "RECHARGES",
     "charge",
     "fire",
     "grad_input",

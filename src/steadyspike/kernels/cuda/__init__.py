@@ -12,13 +12,8 @@ from steadyspike.kernels.cuda.forward import charge, fire
 from steadyspike.kernels.cuda.moments import moments
 from steadyspike.kernels.cuda.norm import norm_backward, norm_fold, norm_forward, norm_inference
 from steadyspike.kernels.cuda.pooling import pool, unpool
-from steadyspike.kernels.cuda.recharge import recharged_input, recharged_sums
-
-#: Whether `recharged_sums` and `recharged_input` spare keeping the membranes.
-RECHARGES = True
 
 __all__ = [
-    "RECHARGES",
     "charge",
     "fire",
     "grad_input",
@@ -30,8 +25,6 @@ __all__ = [
     "norm_inference",
     "pack",
     "pool",
-    "recharged_input",
-    "recharged_sums",
     "unpack",
     "unpool",
 ]

@@ -88,13 +88,10 @@ def _combine_sums_kernel(
     step = tl.program_id(1)
     p = tl.arange(0, BLOCK_P)
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    partials += step.to(tl.int64) * programs * channels
-    total = tl.zeros((BLOCK_P, BLOCK_C), tl.float64)
-    for done in range(0, programs, BLOCK_P):
-        mask = (p < programs - done)[:, None] & (c < channels)[None, :]
-        theirs = partials + ((p[:, None] + done) * channels + c[None, :])
-        total += tl.load(theirs, mask, other=0.0).to(tl.float64)
-    tl.store(sums + step * channels + c, tl.sum(total, 0).to(tl.float32), c < channels)
+    mask = (p < programs)[:, None] & (c < channels)[None, :]
+    theirs = partials + step * programs * channels + (p[:, None] * channels + c[None, :])
+    whole = tl.sum(tl.load(theirs, mask, other=0.0).to(tl.float64), 0)
+    tl.store(sums + step * channels + c, whole.to(tl.float32), c < channels)
 
 
 def grad_sums(

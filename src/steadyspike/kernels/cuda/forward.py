@@ -192,7 +192,7 @@ def charge(
     fire_at: float | None = None,
     last_spikes: Tensor | None = None,
 ) -> Tensor | None:
-    """u of one step (Eq. 2, 4), written to ``out``, which may be ``before`` itself."""
+    """u of one step (Eq. 2, 4), written to ``out``, which is not ``before`` itself."""
     if x.numel() == 0:
         nothing = out.new_zeros(2)
         if stabilizer is not None:
