@@ -43,8 +43,8 @@ def misfit(name: str, value: Any, own: Tensor, *, any_float: bool = False) -> st
         return "is no dense tensor"
     if value.dtype != own.dtype and not (any_float and value.is_floating_point()):
         return f"is {value.dtype}, expected {own.dtype}".replace("torch.", "")
-    # Running thresholds take the length they were learned with.
-    learned = own.shape == (0,) and value.dim() == 1
+    # Running thresholds take the length they were learned with, 0 before the first batch.
+    learned = name.endswith("running_threshold") and value.dim() == 1
     if value.shape != own.shape and not learned:
         return f"is {tuple(value.shape)}, expected {tuple(own.shape) if own.numel() else '(T,)'}"
     if not torch.isfinite(value).all():
