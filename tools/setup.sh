@@ -8,11 +8,24 @@ python=$1 folder=$2 lock=$3
     echo "setup: $python: expected Python 3.11 or newer; choose another with make PYTHON=..." >&2
     exit 2
 }
-rm -rf "$folder"
-"$python" -m venv "$folder" || {
-    echo "setup: $python cannot make a virtual environment (Debian and Ubuntu: install python3-venv)" >&2
+rm -rf "$folder" 2> /dev/null || true
+mkdir "$folder" 2> /dev/null || {
+    echo "setup: user $(id -u) cannot write $PWD/$folder: change its owner, or clone where you may write" >&2
     exit 2
 }
+printf '#!/bin/sh\n' > "$folder/probe"
+chmod +x "$folder/probe"
+"$folder/probe" 2> /dev/null || {
+    echo "setup: no program may run in $PWD (mounted noexec?): clone to another disk" >&2
+    exit 2
+}
+if ! output=$("$python" -m venv --clear "$folder" 2>&1); then
+    remedy=
+    "$python" -c 'import ensurepip' 2> /dev/null ||
+        remedy=" (Debian and Ubuntu: install python3-venv)"
+    echo "setup: $python cannot make a virtual environment$remedy: $(echo "$output" | tail -n 1)" >&2
+    exit 2
+fi
 echo "setup: installing the packages of $lock into $folder"
 # uv takes a quarter of pip's time. Where only pip is configured for a mirror, uv finds no index.
 pip="$folder/bin/python -m pip --disable-pip-version-check --quiet"

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from steadyspike import __version__, commands
 from steadyspike.bench.options import add_arguments
@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand and exit: 0, 1 for a failed check, 2 for a user's mistake."""
     # Python sets these to None where the parent closed them, as some queues do.
     sys.stdout, sys.stderr = sys.stdout or _devnull(), sys.stderr or _devnull()
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         sys.exit(options.run(options) or 0)
     except UserError as error:
         _report(str(error))
@@ -55,9 +55,17 @@ def _report(message: str) -> None:
     notify(f"steadyspike: {line}")
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        name = self.prog.removeprefix("steadyspike ")
+        raise UserError(f"{name}: {message} (see {self.prog} --help)")
+
+
+def parser() -> Parser:
     """The command line."""
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog="steadyspike",
         description="Online training of spiking neural networks, reproduced bit for bit.",
     )
@@ -231,7 +239,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    subcommands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    subcommands: "argparse._SubParsersAction[Parser]",
     run: Callable[[argparse.Namespace], int | None],
     summary: str,
 ) -> argparse.ArgumentParser:
@@ -265,7 +273,7 @@ def _positive(text: str) -> int:
 
 def _duration(text: str) -> float:
     """Seconds of a time such as 1h30m."""
-    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    parts = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text)
     if not text or parts is None:
         raise argparse.ArgumentTypeError(f"expected a time as 50m, 1h30m or 90s, got {text!r}")
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())

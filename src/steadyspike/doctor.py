@@ -217,7 +217,7 @@ def kernels(driver: Driver) -> Iterator[Finding]:
                 build.library(bfloat16)
         except build.NoCompiler as error:
             found = reason(error)
-            advice = f"{slower}; on Debian and Ubuntu, install gcc and libc6-dev"
+            advice = f"{slower}; {error.remedy}"
     if driver.gpus and not headers.is_file():
         found += "; Triton needs Python.h, which is missing"
         advice = "on Debian and Ubuntu, install python3-dev"

@@ -50,8 +50,10 @@ def experiments(params: Path) -> Iterator[Finding]:
     try:
         known = list(load_experiments(params).values())
     except UserError as error:
-        advice = "" if params.exists() else "run this in the checkout, or name a file with --params"
-        yield Finding("experiments", str(error), advice, problem=True)
+        found, _, advice = str(error).partition("; ")
+        if params.exists():
+            found, advice = str(error), ""
+        yield Finding("experiments", found, advice, problem=True)
         return
     yield Finding("experiments", f"{len(known)} in {params}")
     on_gpu = [experiment.name for experiment in known if experiment.device == "cuda"]

@@ -110,3 +110,26 @@ def test_no_compiler(broken: bool, tmp_path: Path) -> None:
 def test_switched_off() -> None:
     assert ended(run(STEADYSPIKE_KERNELS="off")) == (REFERENCE, "")
     assert "STEADYSPIKE_KERNELS" not in os.environ
+
+
+def test_folders_that_hold_no_programs(tmp_path: Path) -> None:
+    """The home and the temporary folder are mounted noexec: gcc is not what is missing."""
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("needs to mount a file system")
+    program = """
+from steadyspike.kernels.cpu import build
+try:
+    build.library(False)
+except build.NoCompiler as error:
+    print(error, error.remedy, sep="; ")
+"""
+    mount = 'mount -t tmpfs -o noexec tmpfs "$1" && shift && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, "sh", tmp_path, sys.executable, "-c", program],
+        env=environment(HOME=str(tmp_path), TMPDIR=str(tmp_path), XDG_CACHE_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert "operations.c can be compiled nowhere" in done.stdout
+    assert "set XDG_CACHE_HOME to a folder" in done.stdout

@@ -209,16 +209,22 @@ def _embedded_folder(root: Path | None) -> Path:
     return Path("data") if root is None else root / "data"
 
 
+def _pull(folder: Path) -> str:
+    """How to get the embedded images."""
+    here = folder.with_name("data.dvc").exists()
+    return PULL if here else f"{PULL} in the checkout"
+
+
 def _load_embedded(root: Path | None) -> Dataset:
     folder = _embedded_folder(root)
-    verify_folder(folder, PULL)
+    verify_folder(folder, _pull(folder))
     arrays = {name: read_idx(folder / f"{name}.gz") for pair in FILES.values() for name in pair}
     return _dataset("embedded", arrays, folder)
 
 
 def _fetch_embedded(root: Path | None) -> Path:
     folder = _embedded_folder(root)
-    verify_folder(folder, PULL)
+    verify_folder(folder, _pull(folder))
     return folder / "manifest.json"
 
 

@@ -86,7 +86,7 @@ def _of_device(device: str) -> ModuleType:
         except build.NoCompiler as error:
             notify(
                 f"steadyspike: note: no fused kernels: {error}; training is slower and rounds "
-                "differently. On Debian and Ubuntu install gcc and libc6-dev"
+                f"differently: {error.remedy}"
             )
             return reference
         return cpu

@@ -59,7 +59,9 @@ def read_yaml(path: Path) -> Any:
             raise UserError(f"{path}: invalid YAML: expected '%YAML 1.2', or no such line")
         return yaml.load(text, _Loader)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found") from None
+        raise UserError(
+            f"{path}: not found; run this in the checkout, or name another file with --params"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     except yaml.MarkedYAMLError as error:

@@ -17,6 +17,7 @@ from steadyspike.console import notify
 
 #: Ctrl-C, the signal of job queues, and a closed terminal.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DAY = 86400.0  # seconds; `select` takes no number without end
 GRACE, LIMIT = 5.5, 7.5  # seconds from the signal: for the current batch; for everything
 
 
@@ -128,8 +129,10 @@ def on_arrival(
 
     def watch() -> None:
         while not ended.is_set():
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            left = DAY if deadline is None else min(max(0.0, deadline - time.monotonic()), DAY)
             if not select.select([arrivals], [], [], left)[0]:
+                if deadline is None or time.monotonic() < deadline:
+                    continue
                 return act(signal.SIGTERM)
             (number,) = os.read(arrivals, 1)
             if number in SIGNALS:

@@ -27,7 +27,13 @@ def cpu_flags() -> frozenset[str]:
 
 
 class NoCompiler(Exception):
-    """The C sources cannot be compiled here; the message says why."""
+    """The C sources cannot be compiled here; the message says why, ``remedy`` what to do."""
+
+    def __init__(
+        self, message: str, remedy: str = "on Debian and Ubuntu install gcc and libc6-dev"
+    ) -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 def library(bfloat16: bool) -> ctypes.CDLL:
@@ -75,7 +81,10 @@ def shared(source: str, *more: str) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory(prefix="steadyspike-") as folder:
             return _load(Path(folder, name), content)
     except OSError as error:
-        raise NoCompiler(f"{source} can be compiled nowhere: {error}") from error
+        raise NoCompiler(
+            f"{source} can be compiled nowhere: {error}",
+            "set XDG_CACHE_HOME to a folder that you may write and that is not mounted noexec",
+        ) from error
 
 
 def _cache_folder() -> Path:

@@ -1,0 +1,66 @@
+"""`tools/setup.sh` says why no virtual environment can be made; nothing is installed here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiny import REPOSITORY
+
+SETUP = REPOSITORY / "tools/setup.sh"
+
+
+def refused(folder: Path, python: str, *wrapper: str) -> str:
+    done = subprocess.run(
+        [*wrapper, SETUP, python, ".venv", "requirements.lock"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("setup: ")
+    return line
+
+
+def stand_in(folder: Path, script: str) -> str:
+    """A Python of which only what `script` does is known."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_an_old_python(tmp_path: Path) -> None:
+    assert "expected Python 3.11 or newer" in refused(tmp_path, stand_in(tmp_path, "exit 1"))
+
+
+def test_a_python_without_venv(tmp_path: Path) -> None:
+    lacking = 'case "$*" in *version*) ;; *) echo "ensurepip is not available" >&2; exit 1 ;; esac'
+    assert "install python3-venv" in refused(tmp_path, stand_in(tmp_path, lacking))
+    broken = 'case "$*" in -m*) echo "No space left" >&2; exit 1 ;; esac'
+    line = refused(tmp_path, stand_in(tmp_path, broken))
+    assert line.endswith("virtual environment: No space left")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """On a read-only disk: root may write everywhere else."""
+    line = mounted(tmp_path, 'mount -t tmpfs -o ro t "$1" && cd "$1" && shift && exec "$@"')
+    assert "cannot write" in line
+    assert "python3-venv" not in line
+
+
+def test_a_disk_mounted_noexec(tmp_path: Path) -> None:
+    line = mounted(tmp_path, 'mount -t tmpfs -o noexec t "$1" && cd "$1" && shift && exec "$@"')
+    assert "mounted noexec" in line
+
+
+def mounted(folder: Path, mount: str) -> str:
+    """The refusal in a folder on a file system of its own."""
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("needs to mount a file system")
+    place = folder / "mounted"
+    place.mkdir()
+    return refused(folder, sys.executable, "unshare", "-m", "sh", "-c", mount, "sh", str(place))
