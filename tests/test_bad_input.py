@@ -127,13 +127,6 @@ MISTAKES = {
         r"params\.yaml: experiments\.tiny: dataset\.name: expected one of .*, got 'mnist'",
     ),
     # checkpoints
-    "another experiment's checkpoint": Mistake(
-        params("  learning_rate: 0.1", "  learning_rate: 0.2"),
-        TRAIN,
-        r"runs/tiny/checkpoint\.pt: belongs to another experiment: "
-        r"training\.learning_rate is 0\.2 and was 0\.1; remove the file",
-        stopped=True,
-    ),
     "truncated checkpoint": Mistake(
         cut(CHECKPOINT, PREVIOUS, size=1000),
         TRAIN,

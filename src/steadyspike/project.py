@@ -46,6 +46,7 @@ def experiments(params: Path) -> Iterator[Finding]:
     import torch
 
     from steadyspike.train.config import load_experiments
+    from steadyspike.train.network import slow_precision
 
     try:
         known = list(load_experiments(params).values())
@@ -60,6 +61,8 @@ def experiments(params: Path) -> Iterator[Finding]:
     if on_gpu and not torch.cuda.is_available():
         found = f"{', '.join(on_gpu)}: cuda in {params}, but torch finds no GPU"
         yield Finding("device", found, "device: cpu works too, slowly", problem=True)
+    for note in filter(None, map(slow_precision, known)):
+        yield Finding("precision", note, "training.precision: float32")
     needed = {(experiment.dataset.name, experiment.dataset.path) for experiment in known}
     for name, path in sorted(needed, key=str):
         yield _data_set(name, data_root() / name if path is None else Path(path), params)

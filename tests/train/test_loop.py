@@ -273,3 +273,26 @@ def test_fallbacks_are_counted_by_epoch(dataset: Dataset) -> None:
     assert [row.osr_fallbacks for row in run.rows] == [layers * steps * batches] * 2
     run = trained(dataset, **{"model.fallback_ratio": 1e9})
     assert [row.osr_fallbacks for row in run.rows] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "options", "told"),
+    [
+        ({"avx2"}, {"training.precision": "bfloat16"}, True),
+        ({"avx2", "avx512_bf16"}, {"training.precision": "bfloat16"}, False),
+        ({"avx2"}, {}, False),
+    ],
+)
+def test_a_precision_that_this_processor_emulates_is_told_before_training(
+    flags: set[str],
+    options: dict[str, str],
+    told: bool,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("steadyspike.train.network.cpu_flags", lambda: frozenset(flags))
+    train_run(tiny_experiment(**options), dataset, tmp_path)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert ("no AVX512_BF16, so bfloat16 is about ten times slower" in first) is told

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from steadyspike.data import Dataset
 from steadyspike.data.dataset import Batch, Split
 from steadyspike.errors import UserError
 from steadyspike.train import accuracy, run
@@ -30,6 +31,7 @@ from tiny import (
     finish,
     make_project,
     one_line,
+    read_json,
     saved_state,
     start,
     tiny_dataset,
@@ -86,12 +88,56 @@ def test_from_every_batch(name: str, tmp_path: Path) -> None:
         assert outcome(finish(resumed)) == outcome(whole), f"resumed after batch {stop}"
 
 
-def test_on_other_images_is_refused() -> None:
-    experiment = tiny_experiment()
-    state = Trainer(experiment, tiny_dataset()).state()
-    Trainer(experiment, tiny_dataset()).load_state(state)
-    with pytest.raises(UserError, match="tiny: the images of embedded are not those that training"):
-        Trainer(experiment, tiny_dataset(train=41)).load_state(state)
+def stop_after(batches: int, experiment: Experiment, dataset: Dataset, path: Path) -> None:
+    """Leave a checkpoint as an interrupted run does."""
+    trainer = Trainer(experiment, dataset)
+    run_epoch = trainer.run_epoch()
+    for _ in range(batches):
+        next(run_epoch)
+    save_checkpoint(path, experiment, trainer.state())
+
+
+@pytest.mark.parametrize(
+    ("experiment", "dataset", "why"),
+    [
+        (
+            tiny_experiment(**{"training.learning_rate": 0.2}),
+            tiny_dataset(),
+            "belongs to another experiment: training.learning_rate is 0.2 and was 0.1",
+        ),
+        (tiny_experiment(), tiny_dataset(train=41), "the images of embedded are not those that"),
+    ],
+    ids=["parameters", "images"],
+)
+def test_a_stale_checkpoint_is_moved_aside(
+    experiment: Experiment,
+    dataset: Dataset,
+    why: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for batches in (1, 2):  # the second run of the two leaves the newest and the one before it
+        stop_after(batches, tiny_experiment(), tiny_dataset(), path)
+    stale = path.read_bytes()
+    trainer, _ = train(experiment, dataset, path)
+    note = capsys.readouterr().err.splitlines()[0]
+    assert note.startswith(f"steadyspike: note: {path}: ")
+    assert why in note
+    assert note.endswith(f"it is now {tmp_path / 'stale-checkpoint.pt'}, and training begins anew")
+    assert (tmp_path / "stale-checkpoint.pt").read_bytes() == stale
+    assert outcome(trainer) == outcome(finish(Trainer(experiment, dataset)))
+
+
+def test_the_timing_of_a_resumed_run_counts_what_it_trained(tmp_path: Path) -> None:
+    experiment, dataset = tiny_experiment(), tiny_dataset()
+    stop_after(2, experiment, dataset, tmp_path / "checkpoint.pt")
+    train_run(experiment, dataset, tmp_path)
+    timing = read_json(tmp_path / "timing.json")["0"]
+    assert timing["images"] == 2 * 40 - 2 * 16
+    assert timing["images_per_second"] == pytest.approx(
+        timing["images"] / timing["seconds"], rel=0.01
+    )
 
 
 def test_two_interleaved_trainers_do_not_disturb_each_other() -> None:

@@ -23,6 +23,10 @@ class DamagedCheckpoint(UserError):
     """The file is truncated or altered."""
 
 
+class StaleCheckpoint(UserError):
+    """A whole checkpoint of other parameters, other images or another version of steadyspike."""
+
+
 def previous(path: Path) -> Path:
     """Where the checkpoint before the newest one lies."""
     return path.with_name(f"{path.stem}-before{path.suffix}")
@@ -57,8 +61,8 @@ def newest_checkpoint(path: Path, experiment: Experiment) -> tuple[bytes, dict[s
     None if there is no checkpoint.
 
     Raises:
-        UserError: every checkpoint is damaged, or one belongs to another experiment; the files
-            are left as they are.
+        StaleCheckpoint: one belongs to another experiment.
+        UserError: every checkpoint is damaged; the files are left as they are.
     """
     damaged = None
     for place in (path, previous(path)):
@@ -80,12 +84,23 @@ def newest_checkpoint(path: Path, experiment: Experiment) -> tuple[bytes, dict[s
     return None
 
 
+def set_aside(path: Path, why: StaleCheckpoint) -> None:
+    """Rename a stale checkpoint, such as an interrupted run left before parameters changed."""
+    for place in (path, previous(path)):
+        if place.exists():
+            place.replace(place.with_name(f"stale-{place.name}"))
+    notify(
+        f"steadyspike: note: {why}; it is now {path.with_name(f'stale-{path.name}')}, and training"
+        " begins anew"
+    )
+
+
 def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str, Any]:
     """The state saved in a checkpoint's bytes, on the CPU; ``path`` is for messages.
 
     Raises:
         DamagedCheckpoint: the checksum does not match.
-        UserError: another experiment or another version of steadyspike wrote it.
+        StaleCheckpoint: another experiment or another version of steadyspike wrote it.
     """
     if hashlib.sha256(raw[:-CHECKSUM]).digest() != raw[-CHECKSUM:]:
         raise DamagedCheckpoint(f"{path}: truncated or altered checkpoint; {REMEDY}")
@@ -99,7 +114,7 @@ def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str
         or not all(isinstance(content.get(key), kind) for key, kind in keys.items())
         or content["format"] != FORMAT
     ):
-        raise UserError(f"{path}: not a checkpoint of this version of steadyspike; {REMEDY}")
+        raise StaleCheckpoint(f"{path}: not a checkpoint of this version of steadyspike")
     if content["fingerprint"] != experiment.fingerprint():
         saved, own = content["experiment"], experiment.decisive()
         differing = ", ".join(
@@ -107,6 +122,6 @@ def parse_checkpoint(raw: bytes, path: Path, experiment: Experiment) -> dict[str
             for key in sorted(saved.keys() | own.keys(), key=str)
             if saved.get(key) != own.get(key)
         )
-        raise UserError(f"{path}: belongs to another experiment: {differing}; {REMEDY}")
+        raise StaleCheckpoint(f"{path}: belongs to another experiment: {differing}")
     state: dict[str, Any] = content["state"]
     return state

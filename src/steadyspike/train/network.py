@@ -7,6 +7,7 @@ from steadyspike.data import Dataset
 from steadyspike.data.collate import frame_shape
 from steadyspike.data.counter_rng import derive_seed
 from steadyspike.errors import UserError
+from steadyspike.kernels.cpu.build import cpu_flags
 from steadyspike.models import build, option_names
 from steadyspike.train.config import Experiment
 
@@ -15,6 +16,18 @@ def check_device(experiment: Experiment) -> None:
     """UserError if this machine lacks the experiment's device."""
     if experiment.device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{experiment.name}: device: torch finds no GPU here, expected cpu")
+
+
+def slow_precision(experiment: Experiment) -> str | None:
+    """A note if this processor computes in the experiment's precision by emulation."""
+    if (experiment.device, experiment.training.precision) != ("cpu", "bfloat16"):
+        return None
+    if "avx512_bf16" in cpu_flags():
+        return None
+    return (
+        f"{experiment.name}: training.precision: this processor has no AVX512_BF16, so bfloat16 is"
+        " about ten times slower than float32"
+    )
 
 
 def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:

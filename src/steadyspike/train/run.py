@@ -11,23 +11,26 @@ import torch
 from torch import Tensor
 
 from steadyspike import __version__
+from steadyspike.console import notify
 from steadyspike.data import Dataset
 from steadyspike.data.collate import check
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 from steadyspike.train.checkpoint import (
     REMEDY,
+    StaleCheckpoint,
     newest_checkpoint,
     parse_checkpoint,
     previous,
     save_checkpoint,
+    set_aside,
 )
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
 from steadyspike.train.distributed import ALONE, Ranks
 from steadyspike.train.history import history_csv
 from steadyspike.train.live_log import live_log
-from steadyspike.train.network import check_device
+from steadyspike.train.network import check_device, slow_precision
 from steadyspike.train.progress import TrainingDisplay
 from steadyspike.train.signals import Overdue, Stopped, stop_request
 from steadyspike.train.trainer import Diverged, Trainer
@@ -63,6 +66,8 @@ def train_run(
         experiment.evaluation.steps,
     )
     check_device(experiment)
+    if ranks.writes and (note := slow_precision(experiment)):
+        notify(f"steadyspike: note: {note}")
     runs = run_folders(experiment, folder)
     checkpoints = [
         folder / (CHECKPOINT if place == 0 else f"seed-{run.seed}-{CHECKPOINT}")
@@ -75,12 +80,12 @@ def train_run(
     if not ranks.writes:
         return
     timing = {}
-    for (run, run_folder), (trainer, seconds) in zip(runs, trained, strict=True):
+    for (run, run_folder), (trainer, (images, seconds)) in zip(runs, trained, strict=True):
         for name, content in outputs(run, trainer).items():
             write_atomically(run_folder / name, content)
-        images = len(dataset.train) * run.training.epochs
         timing[str(run.seed)] = {
-            "seconds": round(seconds, 3),
+            "seconds": round(seconds, 3),  # after the last resume, as are the images
+            "images": images,
             "images_per_second": round(images / max(seconds, 1e-9), 1),
         }
     write_atomically(folder / "seeds" / "seeds.json", _json(experiment.seeds))
@@ -98,17 +103,20 @@ def train(
     ranks: Ranks = ALONE,
     deadline: float | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
-) -> tuple[Trainer, float]:
-    """Train one seed to the end, from the checkpoint if there is one; also gives the seconds.
+) -> tuple[Trainer, tuple[int, float]]:
+    """Train one seed to the end, from the checkpoint if there is one.
+
+    Also gives how many images this call has trained, and in how many seconds.
 
     A checkpoint is written after every epoch, within an epoch every ``checkpoint_every`` seconds,
-    and on Ctrl-C, SIGTERM, SIGHUP or at the ``deadline`` (on the clock of `time.monotonic`).
+    and on Ctrl-C, SIGTERM, SIGHUP or at the ``deadline`` (on the clock of `time.monotonic`). One of
+    other parameters or images is moved aside.
 
     Raises:
         Stopped: a signal or the deadline ended the run; its checkpoint is written.
         Diverged: a loss was not finite; the last good checkpoint is kept.
-        UserError: the checkpoint is damaged or belongs to another experiment; or a sample cannot
-            be read: then a checkpoint is written.
+        UserError: the checkpoint is damaged; or a sample cannot be read: then a checkpoint is
+            written.
     """
     trainer = Trainer(experiment, dataset, ranks)
     _resume(trainer, checkpoint)
@@ -179,13 +187,18 @@ def train(
         status = ranks.max(0 if request.signal is None else 128 + request.signal)
         if status:
             raise Stopped(status)
-    return trainer, time.monotonic() - began
+    return trainer, (display.images, time.monotonic() - began)
 
 
 def _resume(trainer: Trainer, checkpoint: Path) -> None:
     """Load the checkpoint that is furthest ahead among those the processes find, if any."""
     experiment, ranks = trainer.experiment, trainer.ranks
-    raw, state = newest_checkpoint(checkpoint, experiment) or (b"", None)
+    try:
+        raw, state = newest_checkpoint(checkpoint, experiment) or (b"", None)
+    except StaleCheckpoint as stale:
+        raw, state = b"", None
+        if ranks.writes:
+            set_aside(checkpoint, stale)
     done = -1 if state is None else state["epoch"] * trainer.batches + state["batch"]
     # Any process may have it: torchrun numbers the machines anew when it restarts them.
     all_done = ranks.gather(done)
@@ -197,6 +210,9 @@ def _resume(trainer: Trainer, checkpoint: Path) -> None:
     assert state is not None
     try:
         trainer.load_state(state)
+    except StaleCheckpoint as stale:  # the images have changed
+        if ranks.writes:
+            set_aside(checkpoint, StaleCheckpoint(f"{checkpoint}: {stale}"))
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "no reason known"
         raise UserError(

@@ -16,6 +16,7 @@ from steadyspike.models.state import load_state, misfits
 from steadyspike.snn.norm import OSR
 from steadyspike.snn.shard import Shard
 from steadyspike.train.accuracy import Presentation, evaluate, present_batch
+from steadyspike.train.checkpoint import StaleCheckpoint
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import state_digest
 from steadyspike.train.distributed import ALONE, Ranks
@@ -104,13 +105,12 @@ class Trainer:
         """Continue from what `state` gave.
 
         Raises:
-            UserError: it is of training on other images.
+            StaleCheckpoint: it is of training on other images.
             Exception: it does not fit this model.
         """
         if state.get("dataset", self.content_sha256) != self.content_sha256:
-            raise UserError(
-                f"{self.experiment.name}: the images of {self.dataset.name} are not those that"
-                " training began with: put them back, or remove the checkpoint to begin anew"
+            raise StaleCheckpoint(
+                f"the images of {self.dataset.name} are not those that training began with"
             )
         load_state(self.model, state["model"])
         if state["best"] and (wrong := misfits(state["best"], self.model.state_dict())):
