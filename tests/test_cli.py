@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import steadyspike
-from steadyspike import commands
+from steadyspike import cli, commands, data
 from steadyspike.cli import main, parser
 from steadyspike.errors import UserError
+from steadyspike.models import MODELS
 from tiny import command, python
 
 
@@ -72,8 +73,8 @@ def test_the_installed_command(tmp_path: Path) -> None:
 
 
 COMMANDS = (
-    *("doctor", "fetch", "train", "launch", "evaluate"),
-    *("predict", "import-released", "export", "report", "bench", "verify"),
+    *("doctor", "fetch", "train", "launch", "evaluate", "report"),
+    *("predict", "export", "import-released", "verify", "bench"),
 )
 
 
@@ -82,6 +83,19 @@ def test_every_argument_of_every_subcommand_is_explained() -> None:
     for name, subcommand in subcommands().items():
         for action in subcommand._actions:
             assert action.help, f"{name}: {action.dest}"
+
+
+def test_help_gives_each_command_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, _, shown = parser().format_help().partition("\ncommands:\n")
+    lines = [line.split(maxsplit=1) for line in shown.splitlines()]
+    assert [line[0] for line in lines[1 : len(COMMANDS) + 1]] == list(COMMANDS)
+    assert all(len(line) == 2 for line in lines[1 : len(COMMANDS) + 1])
+
+
+def test_help_names_every_data_set_and_network() -> None:
+    assert set(cli.DATA_SETS.split(", ")) == set(data.NAMES)
+    assert set(cli.NETWORKS.split(", ")) == set(MODELS)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("50m", 3000), ("1h30m", 5400), ("0s", 0)])

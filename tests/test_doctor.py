@@ -236,6 +236,7 @@ def test_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_line_ends_of_windows() -> None:
     Path("tools").mkdir()
+    Path(".dvc").mkdir()
     Path("tools/train.sh").write_bytes(b"#!/bin/sh\n")
     assert list(doctor.line_ends()) == []
     Path("tools/train.sh").write_bytes(b"#!/bin/sh\r\n")

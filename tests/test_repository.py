@@ -9,19 +9,29 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [
     page
-    for pattern in ("*.md", "docs/*.md", "pipelines/**/*.md", "reports/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "pipelines/**/*.md", "reports/*.md")
     for page in sorted(ROOT.glob(pattern))
 ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     text = page.read_text()
     links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
     for link in links:
-        if re.match(r"[a-z]+:", link) or link.startswith("#"):
+        if re.match(r"[a-z]+:", link):
             continue
-        assert (page.parent / link.split("#")[0]).exists(), link
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a Markdown page, as GitHub names them."""
+    text = re.sub(r"(?ms)^```.*?^```", "", page.read_text())
+    titles = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize(

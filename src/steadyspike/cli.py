@@ -16,6 +16,11 @@ from steadyspike.errors import UserError
 # Arguments that several subcommands take: option, metavar, default, summary.
 PARAMS = ("--params", "FILE", "params.yaml", "the file that defines the experiments")
 RUNS = ("--runs", "DIR", "runs", "the folder of the results, with one folder for each experiment")
+# Written out, since `--help` must not load the modules that know them.
+DATA_SETS = (
+    "cifar10, cifar100, cifar10_dvs, dvs_gesture, embedded, fashion_mnist, image_folder, imagenet"
+)
+NETWORKS = "vggsnn, resnet19, sew_resnet34, nf_resnet34"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
+class _OneLineEach(argparse.HelpFormatter):
+    """Leaves room for the longest command, which argparse measures without its indentation."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+        self._action_max_length = len("    import-released")
+
+
 def _devnull() -> TextIO:
     return Path(os.devnull).open("w")
 
@@ -67,12 +80,14 @@ def parser() -> Parser:
     """The command line."""
     command = Parser(
         prog="steadyspike",
-        description="Online training of spiking neural networks, reproduced bit for bit.",
+        description="Online training of spiking neural networks, with the same bits in every run.",
+        epilog="`steadyspike COMMAND --help` explains each; `make train` runs a pipeline.",
+        formatter_class=_OneLineEach,
     )
     command.add_argument("--version", action="version", version=f"steadyspike {__version__}")
-    subcommands = command.add_subparsers(required=True, metavar="COMMAND")
+    subcommands = command.add_subparsers(required=True, title="commands", metavar="COMMAND")
 
-    doctor = _add(subcommands, commands.doctor, "check what training needs on this machine")
+    doctor = _add(subcommands, commands.doctor, "check what training needs of this machine")
     _add_path(doctor, *PARAMS)
     form = doctor.add_mutually_exclusive_group()
     form.add_argument(
@@ -84,14 +99,12 @@ def parser() -> Parser:
     )
 
     fetch = _add(subcommands, commands.fetch, "download a data set, or check the one that is here")
-    fetch.add_argument(
-        "dataset", metavar="NAME", help="the data set, for example fashion_mnist or cifar10"
-    )
+    fetch.add_argument("dataset", metavar="NAME", help=f"the data set: {DATA_SETS}")
     fetch.add_argument(
         "--manifest", type=Path, metavar="FILE", help="also write its checksums and counts here"
     )
     option, metavar, default, _ = PARAMS
-    summary = "of image_folder: the experiments that name the folder in dataset.path"
+    summary = "for image_folder: the file whose dataset.path names the folder"
     _add_path(fetch, option, metavar, default, summary)
 
     train = _add(subcommands, commands.train, "train an experiment, or finish an interrupted run")
@@ -124,8 +137,8 @@ def parser() -> Parser:
         "experiment",
         metavar="EXPERIMENT",
         nargs="?",
-        help="its name in params.yaml; or a folder that `export --card` wrote, of which only the "
-        "accuracy is printed",
+        help="its name in params.yaml; or a folder written by `export --card`, whose accuracy is "
+        "printed",
     )
     chosen.add_argument(
         "--memory",
@@ -149,57 +162,7 @@ def parser() -> Parser:
     _add_path(evaluate, *PARAMS)
     _add_path(evaluate, *RUNS)
 
-    predict = _add(subcommands, commands.predict, "classify image files with a trained network")
-    predict.add_argument(
-        "run_folder", type=Path, metavar="RUN", help="the folder of a finished run, as runs/osr_ots"
-    )
-    predict.add_argument(
-        "images", type=Path, metavar="IMAGE", nargs="+", help="PNG or JPEG files of any size"
-    )
-    predict.add_argument(
-        "--json", action="store_true", help="print every class, and operations with their energy"
-    )
-    _add_run_params(predict)
-
-    released = _add(
-        subcommands, commands.import_released, "convert a checkpoint of the paper's released code"
-    )
-    released.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="the file that its training wrote"
-    )
-    released.add_argument("--model", required=True, metavar="NAME", help="as in params.yaml")
-    released.add_argument(
-        "--out", required=True, type=Path, metavar="FILE", help="the safetensors file to write"
-    )
-
-    export = _add(
-        subcommands, commands.export, "write a trained network in a form that other software reads"
-    )
-    export.add_argument(
-        "run_folder", type=Path, metavar="RUN", help="the folder of a finished run, as runs/osr_ots"
-    )
-    form = export.add_mutually_exclusive_group(required=True)
-    form.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="a name that ends in .nir (for simulators and chips), .onnx, or .pt2 (torch.export)",
-    )
-    form.add_argument(
-        "--card",
-        type=Path,
-        metavar="DIR",
-        help="instead a folder to share: weights, config.json and a model card; `predict` and "
-        "`evaluate` take its name",
-    )
-    export.add_argument(
-        "--threshold",
-        choices=("layer",),
-        help="take one threshold a layer, the mean of those that OTS learned for each step",
-    )
-    _add_run_params(export)
-
-    report = _add(subcommands, commands.report, "write every table and figure")
+    report = _add(subcommands, commands.report, "write tables and figures of what has been run")
     _add_path(report, "--pipeline", "DIR", ".", "report on the pipeline in this folder")
     report.add_argument(
         "--paper",
@@ -207,7 +170,9 @@ def parser() -> Parser:
         help="report on the paper's tables and figures, from all that was run in pipelines/",
     )
     report.add_argument(
-        "--list", action="store_true", help="only print each cell of the paper and its command"
+        "--list",
+        action="store_true",
+        help="only print each number of the paper, whether it has been run, and its command",
     )
     report.add_argument(
         "--crate",
@@ -219,13 +184,65 @@ def parser() -> Parser:
         "--out", type=Path, metavar="DIR", help="the folder to write (default: the pipeline's own)"
     )
 
-    bench = _add(subcommands, commands.bench, "measure speed and memory of the training step")
-    add_arguments(bench)
+    predict = _add(subcommands, commands.predict, "classify image files with a trained network")
+    predict.add_argument(
+        "run_folder",
+        type=Path,
+        metavar="RUN",
+        help="a finished run: its folder, its name in runs/, or what `export --card` wrote",
+    )
+    predict.add_argument(
+        "images", type=Path, metavar="IMAGE", nargs="+", help="PNG or JPEG files of any size"
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="print every class, and operations with their energy"
+    )
+    _add_run_params(predict)
+
+    export = _add(subcommands, commands.export, "write a trained network for other software")
+    export.add_argument(
+        "run_folder",
+        type=Path,
+        metavar="RUN",
+        help="a finished run: its folder, or its name in runs/",
+    )
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the file to write, whose name ends in .nir (for simulators and neuromorphic chips), "
+        ".onnx, or .pt2 (torch.export)",
+    )
+    form.add_argument(
+        "--card",
+        type=Path,
+        metavar="DIR",
+        help="write a folder to share: weights, config.json and a model card, which `predict` and "
+        "`evaluate` read",
+    )
+    export.add_argument(
+        "--threshold",
+        choices=("layer",),
+        help="use one threshold a layer, the mean of those that OTS learned for each step",
+    )
+    _add_run_params(export)
+
+    released = _add(
+        subcommands, commands.import_released, "convert a checkpoint of the paper's released code"
+    )
+    released.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="the file that its training wrote"
+    )
+    released.add_argument("--model", required=True, metavar="NAME", help=f"its network: {NETWORKS}")
+    released.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="the safetensors file to write"
+    )
 
     verify = _add(
         subcommands,
         commands.verify,
-        "train the first batches again and compare every weight with the recorded ones",
+        "retrain the first batches and compare every weight",
     )
     verify.add_argument(
         "experiments", metavar="EXPERIMENT", nargs="*", help="their names (default: all)"
@@ -235,6 +252,9 @@ def parser() -> Parser:
     verify.add_argument(
         "--batches", type=_positive, metavar="N", help="compare at most N (default: all recorded)"
     )
+
+    bench = _add(subcommands, commands.bench, "measure speed and memory of the training step")
+    add_arguments(bench)
     return command
 
 

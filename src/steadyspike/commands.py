@@ -1,4 +1,4 @@
-"""What each subcommand does. Rooms are imported inside, so that `--help` loads none of them."""
+"""What each subcommand does. Modules are imported inside, so that `--help` loads none."""
 
 import argparse
 import json

@@ -19,7 +19,7 @@ from typing import Any
 from steadyspike import pins
 from steadyspike.findings import GIB, Finding, reason, size
 from steadyspike.project import data_here, environment, experiments, line_ends, versions
-from steadyspike.variables import KERNELS, data_root, kernels_enabled
+from steadyspike.variables import KERNELS, core_count, data_root, kernels_enabled
 
 # Named here so that tests can point them elsewhere.
 PROC, SHARED_MEMORY = Path("/proc"), Path("/dev/shm")
@@ -196,10 +196,9 @@ def cpu() -> Iterator[Finding]:
     """The processor, the cores this process may use, and AVX2, on which the committed bits rest."""
     cpuinfo = PROC / "cpuinfo"
     model = pins.first_core(cpuinfo).get("model name") or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     avx2 = pins.has_avx2(cpuinfo)
     advice = "" if avx2 else "training works, but its bits differ from the committed results"
-    yield Finding("CPU", f"{model}, {cores} cores, {'AVX2' if avx2 else 'no AVX2'}", advice)
+    yield Finding("CPU", f"{model}, {core_count()} cores, {'AVX2' if avx2 else 'no AVX2'}", advice)
 
 
 def kernels(driver: Driver) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from steadyspike import __version__, variables
+from steadyspike.commit import DESCRIBE
 from steadyspike.errors import UserError
 from steadyspike.files import is_stray
 from steadyspike.findings import Finding
@@ -20,9 +21,8 @@ def versions() -> Iterator[Finding]:
         found += f", DVC {metadata.version('dvc')}"
     except metadata.PackageNotFoundError:
         found += ", no DVC (`steadyspike train` works without it)"
-    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        commit = subprocess.run(git, capture_output=True, text=True, timeout=20)
+        commit = subprocess.run(DESCRIBE, capture_output=True, text=True, timeout=20)
     except FileNotFoundError:
         yield Finding("steadyspike", f"{found}, commit unknown: git is not installed")
         return
@@ -128,7 +128,7 @@ def line_ends() -> Iterator[Finding]:
         str(path)
         for pattern in ("Makefile", "*.dvc", "*.yaml", "*.lock", "tools/*.sh", "docker/*.sh")
         for path in sorted(Path().glob(pattern))
-        if b"\r\n" in path.read_bytes()
+        if path.is_file() and b"\r\n" in path.read_bytes()  # .dvc is a folder
     ]
     if changed:
         found = f"line ends of Windows in {changed[0]} and {len(changed) - 1} more files"

@@ -49,9 +49,15 @@ def worker_count() -> int:
         return 0
     if text not in ("", "auto"):
         return _number(WORKERS, text, 0, LIMIT)
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     trainers = whole_number("LOCAL_WORLD_SIZE", 1) or 1  # torchrun's processes here
-    return max(1, min(MOST_WORKERS, here // trainers))
+    return max(1, min(MOST_WORKERS, core_count() // trainers))
+
+
+def core_count() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def kernels_enabled() -> bool:

@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steadyspike.commit import describe
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 
@@ -95,12 +95,7 @@ def commit() -> str:
     differ, else `unknown`."""
     if named := os.environ.get(COMMIT_VARIABLE):
         return named
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
+    return describe(REPOSITORY, digits=7) or "unknown"
 
 
 def page(record: Record, titles: dict[str, str]) -> str:

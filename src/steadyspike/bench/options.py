@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="K, the steps in one forward and backward pass, at most T (default: 1,2,4)",
     )
-    add("--device", choices=("cpu", "cuda"), help="(default: cuda if torch finds a GPU, else cpu)")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda if torch finds a GPU, else cpu")
     add(
         "--data",
         default="embedded",

@@ -3,7 +3,6 @@
 import argparse
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,8 +13,10 @@ from steadyspike.bench.frameworks import FRAMEWORKS, versions
 from steadyspike.bench.records import Bench, Machine, Setting, bench_file, load, save
 from steadyspike.bench.tables import training_sentence
 from steadyspike.bench.write import render, tables
+from steadyspike.commit import describe
 from steadyspike.console import notify
 from steadyspike.errors import UserError
+from steadyspike.variables import core_count
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -63,7 +64,7 @@ def _base(args: argparse.Namespace) -> Setting:
         expected = ", ".join((*data.NAMES, "none"))
         raise UserError(f"--data: expected one of {expected}, got {args.data!r}")
     network = QUICK if args.quick else {"batch": 128 if device == "cuda" else 32}
-    base = Setting(steps=args.steps, threads=_cores()).but(device=device, **network)
+    base = Setting(steps=args.steps, threads=core_count()).but(device=device, **network)
     return base.but(batch=args.batch) if args.batch else base
 
 
@@ -89,11 +90,11 @@ def _measure(args: argparse.Namespace, base: Setting) -> Bench:
         waiting = benchmark.measure_waiting(args.data, groups[0][0][1])
     return Bench(
         date=_now(),
-        commit=_commit(),
+        commit=describe(Path(__file__).parent, digits=7),
         machine=Machine(
             device=base.device,
             processor=_processor(),
-            cores=_cores(),
+            cores=core_count(),
             instructions=torch.backends.cpu.get_cpu_capability(),
             gpu=torch.cuda.get_device_name() if base.device == "cuda" else None,
             system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -131,27 +132,8 @@ def _processor() -> str:
     return pins.first_core().get("model name") or platform.processor() or platform.machine()
 
 
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _commit() -> str | None:
-    """The commit of the source, with "-dirty" if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def _print(paths: Iterable[Path]) -> None:
