@@ -34,13 +34,17 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper; ``measured`` are our numbers, ``why`` may be empty."""
+    """A statement of the paper; ``measured`` are our numbers, ``reasons`` sentences on them."""
 
     name: str
     verdict: str
     paper: str
     measured: str
-    why: str = ""
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        return " ".join(self.reasons)
 
 
 def claims(results: Results) -> list[Claim]:
@@ -75,8 +79,8 @@ def summary(claims: Sequence[Claim]) -> list[str]:
     ]
     undecided = [claim for claim in claims if claim.verdict == OPEN]
     if undecided:
-        listed = "; ".join(f"whether {claim.name} ({claim.measured})" for claim in undecided)
-        reasons = " ".join(dict.fromkeys(claim.why for claim in undecided if claim.why))
+        listed = "; ".join(f"whether {claim.name}" for claim in undecided)
+        reasons = " ".join(dict.fromkeys(why for claim in undecided for why in claim.reasons))
         sentences.append(f"Not decided here: {listed}. {reasons}".rstrip())
     holding = [claim.name for claim in claims if claim.verdict == HOLDS]
     if holding:
@@ -94,19 +98,13 @@ def order(rows: Mapping[str, Row]) -> Claim | None:
     methods = ("per_step", "osr", "osr_ots")
     if not rows.keys() >= set(methods):
         return None
-    verdict, why = _ascending([rows[method] for method in methods], ACCURACY)
+    verdict, reasons = _ascending([rows[method] for method in methods], ACCURACY)
     bn = rows["per_step"]
     every, first = (_value(bn, quantity) for quantity in (ACCURACY, FIRST_STEP))
     if verdict != HOLDS and every - first > binomial_error(first, _images(bn)):
-        why = " ".join(
-            filter(
-                None,
-                (
-                    why,
-                    f"Vanilla BN's first step alone is right for {first:.1f} %, but the votes of "
-                    f"all steps reach {every:.1f} %: the later ones make up for it.",
-                ),
-            )
+        reasons += (
+            f"Vanilla BN's first step alone is right for {first:.1f} %, but the votes of all steps "
+            f"reach {every:.1f} %: the later ones make up for it.",
         )
     values = ", ".join(f"{_label(m)} {_text(rows[m], ACCURACY)}" for m in methods)
     return Claim(
@@ -114,7 +112,7 @@ def order(rows: Mapping[str, Row]) -> Claim | None:
         verdict,
         f"Table 4: {_paper_order('table4', methods)}",
         f"{values} %; the test set alone leaves ±{binomial_error(every, _images(bn)):.1f}",
-        why,
+        reasons,
     )
 
 
@@ -132,20 +130,20 @@ def one_function(rows: Mapping[str, Row]) -> Claim | None:
     equal = all(abs(gap) < 0.05 for row in with_osr for gap in of_seeds(row, GAP).values())
     shown = [rows[m] for m in ("per_step", "bptt", "ots", "osr", "osr_ots") if m in rows]
     values = ", ".join(f"{row.method} {_text(row, GAP)}" for row in shown)
-    why = ""
+    reasons: tuple[str, ...] = ()
     if "ots" in rows and "per_step" in rows:
         alone, without = (_value(rows[m], GAP) for m in ("ots", "per_step"))
         if alone < 0.2 * without:
-            why = (
+            reasons = (
                 "OTS alone closes most of the gap too, which the paper does not report: it makes "
-                "the steps alike, so that one set of running statistics fits all of them."
+                "the steps alike, so that one set of running statistics fits all of them.",
             )
     return Claim(
         "training and inference are one function with OSR, not with BN",
         HOLDS if apart and equal else FAILS,
         "why it proposes OSR; it gives no number",
         f"first step, accuracy as in training less at inference: {values} points",
-        why,
+        reasons,
     )
 
 
@@ -154,14 +152,14 @@ def fewer_spikes(rows: Mapping[str, Row]) -> Claim | None:
     methods = ("osr_ots", "ots", "per_step", "osr")
     if not rows.keys() >= set(methods):
         return None
-    verdict, why = _ascending([rows[method] for method in methods], RATE)
+    verdict, reasons = _ascending([rows[method] for method in methods], RATE)
     values = ", ".join(f"{_label(m)} {_text(rows[m], RATE)}" for m in methods)
     return Claim(
         "OSR + OTS fires least, then OTS, vanilla BN and OSR",
         verdict,
         f"Table 2: {_paper_order('table2', methods)}",
         f"{values} %",
-        why,
+        reasons,
     )
 
 
@@ -180,7 +178,7 @@ def steady(rows: Mapping[str, Row]) -> Claim | None:
         _worst([verdict for verdict, _ in verdicts]),
         "Figure 2b: " + ", ".join(f"{_label(m)} {spread:.0f}" for m, spread in spreads.items()),
         f"highest step less lowest: {values} points",
-        " ".join(dict.fromkeys(why for _, why in verdicts if why)),
+        tuple(dict.fromkeys(why for _, reasons in verdicts for why in reasons)),
     )
 
 
@@ -219,7 +217,7 @@ def _line(point: Memory) -> int:
     return point.chunk if point.method == "online" else 0
 
 
-def _ascending(rows: Sequence[Row], quantity: Quantity) -> tuple[str, str]:
+def _ascending(rows: Sequence[Row], quantity: Quantity) -> tuple[str, tuple[str, ...]]:
     """Whether each has more of the quantity than the one before, and why that is not decided."""
     verdicts = []
     for less, more in itertools.pairwise(rows):
@@ -229,10 +227,10 @@ def _ascending(rows: Sequence[Row], quantity: Quantity) -> tuple[str, str]:
         alone = found is None or found.n == 1
     verdict = _worst(verdicts)
     if verdict != OPEN:
-        return verdict, ""
+        return verdict, ()
     if alone:
-        return verdict, "One seed decides no difference between methods."
-    return verdict, "The intervals of some differences include 0."
+        return verdict, ("One seed decides no difference between methods.",)
+    return verdict, ("The intervals of some differences include 0.",)
 
 
 def _worst(verdicts: Sequence[str]) -> str:
