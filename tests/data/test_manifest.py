@@ -84,3 +84,12 @@ def test_each_damage_is_named_with_its_remedy(
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone: no such folder; get it with `dvc pull data\.dvc`"):
         verify_folder(tmp_path / "gone", REMEDY)
+
+
+def test_files_that_are_not_listed_are_named_unless_stray(folder: Path) -> None:
+    for name in (".DS_Store", "._b", "Thumbs.db", "b~"):
+        (folder / name).touch()
+    verify_folder(folder, REMEDY)
+    (folder / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"notes\.txt: not part of the data set"):
+        verify_folder(folder, REMEDY)

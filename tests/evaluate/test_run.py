@@ -263,7 +263,7 @@ def test_weights_of_another_network(
     path = measured / "model.safetensors"
     with pytest.raises(UserError) as caught:
         measure_weights(tiny_experiment(**dotted), dataset, path, None, None)
-    one_line(caught.value, f"{path}: weights of another network: ", words)
+    one_line(caught.value, f"{path}: weights of another network or damaged ones: ", words)
 
 
 def changed_weights(name: str, change: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:

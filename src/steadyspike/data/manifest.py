@@ -111,5 +111,5 @@ def verify_folder(folder: Path, remedy: str) -> dict[str, Any]:
         check_sum(path, file_sum(path), FileSum(entry["sha256"], entry["size"]), remedy)
     for path in sorted(folder.iterdir()):
         if path.name not in known["files"] and path.name != MANIFEST and not is_stray(path.name):
-            raise UserError(f"{path}: not part of the data set; move it elsewhere, or {remedy}")
+            raise UserError(f"{path}: not part of the data set; move it elsewhere")
     return known

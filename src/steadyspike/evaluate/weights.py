@@ -31,7 +31,7 @@ def load_weights(path: Path, model: nn.Module, remedy: str) -> None:
     try:
         load_state(model, unwrapped(state))
     except ValueError as error:
-        raise UserError(f"{path}: weights of another network: {error}") from None
+        raise UserError(f"{path}: weights of another network or damaged ones: {error}") from None
 
 
 def _is_torch_file(path: Path) -> bool:
