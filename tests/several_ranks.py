@@ -31,6 +31,11 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "training.chunk": 1,
     },
     "drawn_steps": {"model.rule": "sltt_k", "training.backward_steps": 1, "training.chunk": 1},
+    "ws": {"model.norm": "ws"},
+    "bntt": {"model.norm": "bntt"},
+    "tab": {"model.norm": "tab", "training.chunk": 2},
+    "tdbn": {"model.norm": "tdbn", "model.online": False},
+    "tebn": {"model.norm": "tebn", "model.online": False},
     "resnet19": {
         "model.name": "resnet19",
         "model.widths": [8, 8],
@@ -41,7 +46,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 # By more than two, since 16, 8, 3 and 1 images do not divide evenly; one may have no image.
-UNEVEN = ("osr_ots", "osr_that_falls_back", "per_step_ots", "bptt")
+UNEVEN = ("osr_ots", "osr_that_falls_back", "per_step_ots", "bptt", "tab", "tebn")
 
 
 def experiment(name: str, precision: str = "float64") -> Experiment:

@@ -10,6 +10,7 @@ from steadyspike import kernels, sequence
 from steadyspike.models import build
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.norm import OSR, LinearNorm, PerStepBatchNorm
+from steadyspike.snn.norm_each_step import BNTT, TAB
 from steadyspike.train import tet_loss
 
 STEPS = 4
@@ -18,6 +19,8 @@ NORMS = {
     "osr_that_falls_back": lambda channels: OSR(channels, fallback_ratio=0.9),
     "per_step": PerStepBatchNorm,
     "linear": LinearNorm,
+    "bntt": lambda channels: BNTT(channels, STEPS),
+    "tab": lambda channels: TAB(channels, STEPS),
 }
 NETWORKS: dict[str, dict[str, Any]] = {
     "vggsnn": {"widths": (8, "P", 8, 8)},
@@ -98,6 +101,9 @@ def trained(name: str, still: bool, dtype: torch.dtype, chunk: int, **options: A
         {"norm": "per_step", "reset": "zero"},
         {"norm": "linear", "stabilize_threshold": False},
         {"dropout": 0.2, "stabilize_threshold": False},
+        {"norm": "bntt", "steps": STEPS},
+        {"norm": "tab", "steps": STEPS, "rule": "ottt"},
+        {"norm": "ws", "rule": "ndot"},
     ],
     ids=str,
 )
@@ -110,14 +116,17 @@ def test_whole_networks(name: str, options: dict[str, Any], chunk: int) -> None:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_single_precision_with_this_machines_kernels() -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": "tab", "steps": STEPS}, {"norm": "ws", "rule": "ottt"}], ids=str
+)
+def test_single_precision_with_this_machines_kernels(options: dict[str, Any]) -> None:
     """As near to the exact numbers as the plain path in single precision is."""
     if kernels.backend(torch.empty(0)) is kernels.reference:
         pytest.skip("no C compiler here")
-    exact = trained("vggsnn", True, torch.float64, 4)
-    ours = trained("vggsnn", True, torch.float32, 4)
+    exact = trained("vggsnn", True, torch.float64, 4, **options)
+    ours = trained("vggsnn", True, torch.float32, 4, **options)
     with kernels.disabled():
-        plain = trained("vggsnn", True, torch.float32, 4)
+        plain = trained("vggsnn", True, torch.float32, 4, **options)
     for a, b, c in zip(ours, plain, exact, strict=True):
         off, plain_off = (float((each - c).abs().max()) for each in (a, b))
         assert off <= 4 * plain_off + 1e-6 * float(c.abs().max()) + 1e-7

@@ -317,6 +317,15 @@ def test_a_rule_must_say_how_its_trace_decays() -> None:
         neuron(torch.zeros(1, 2))
 
 
+def test_a_rule_must_say_that_it_reads_potentials() -> None:
+    class Quiet(RULES["ndot"]):  # type: ignore[misc]
+        reads_potentials = False
+
+    neuron = LIF(rule=Quiet())
+    with pytest.raises(RuntimeError, match="reads_potentials = True"), sequence(neuron, steps=1):
+        neuron(torch.zeros(1, 2))
+
+
 def documented() -> Iterator[str]:
     """The Python blocks of the page."""
     page = (REPOSITORY / "docs" / "add-a-rule.md").read_text()

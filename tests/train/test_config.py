@@ -52,8 +52,32 @@ OWN = {"dataset.name": "image_folder", "dataset.path": "mine", "dataset.size": 8
             "training.chunk: BPTT (model.online: false) sees all steps at once, so it must equal "
             "training.steps (4), got 2",
         ),
-        ({"model.norm": "orc"}, "model.norm: should be 'osr', 'per_step', 'linear' or 'batch'"),
-        ({"model.norm": ["osr"]}, "model.norm: should be 'osr', 'per_step', 'linear' or 'batch'"),
+        (
+            {"model.norm": "orc"},
+            "model.norm: should be 'osr', 'per_step', 'linear', 'batch', 'ws',",
+        ),
+        ({"model.norm": ["osr"]}, "model.norm: should be 'osr', 'per_step', 'linear', 'batch', "),
+        *(
+            (
+                {"model.norm": norm},
+                f"model.norm '{norm}' sees all steps at once: online must be false (BPTT)",
+            )
+            for norm in ("tdbn", "tebn")
+        ),
+        (
+            {"model.norm": "tdbn", "model.online": False, "training.chunk": 1},
+            "training.chunk: BPTT (model.online: false) sees all steps at once, so it must equal",
+        ),
+        (
+            {"model.norm": "tab", "model.online": False},
+            "model.norm 'tab' has no gradient to earlier steps here: online must be true, not "
+            "false (BPTT)",
+        ),
+        (
+            {"model.norm": "ws", "model.warm_up_statistics": True},
+            "model.warm_up_statistics must be false with norm 'ws'",
+        ),
+        ({"model.steps": 4}, "model.steps: unknown key"),
         ({"model.online": "yes"}, "model.online: should be a valid boolean, got 'yes'"),
         ({"model.tau": 0.5}, "model.tau must be at least 1 step, not 0.5"),
         ({"model.v_threshold": 0.0}, "model.v_threshold must be positive and finite, not 0.0"),
@@ -335,9 +359,9 @@ def test_every_option_of_a_network_but_the_data_sets_is_a_key(name: str) -> None
     if name != "vggsnn":
         del model["widths"]
     experiment = Experiment.model_validate({"name": "a", **DEFAULTS, "model": model})
-    decided_by_data = {"in_channels", "num_classes", "image_size"}
+    decided_elsewhere = {"in_channels", "num_classes", "image_size", "steps"}
     assert set(experiment.model.model_dump(exclude={"name"})) == (
-        set(option_names(name)) - decided_by_data
+        set(option_names(name)) - decided_elsewhere
     )
 
 

@@ -30,7 +30,7 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
 
 
-@pytest.mark.parametrize("norm", ["osr", "per_step", "linear"])
+@pytest.mark.parametrize("norm", ["osr", "per_step", "linear", "ws", "bntt", "tab"])
 def test_every_chunk_gives_the_same_epoch_to_rounding(dataset: Dataset, norm: str) -> None:
     runs = [
         trained(dataset, **{"training.chunk": chunk, "training.epochs": 1, "model.norm": norm})
@@ -42,11 +42,12 @@ def test_every_chunk_gives_the_same_epoch_to_rounding(dataset: Dataset, norm: st
         assert run.rows[0].train_accuracy == runs[0].rows[0].train_accuracy
 
 
-@pytest.mark.parametrize("norm", ["osr", "batch"])
+@pytest.mark.parametrize("norm", ["osr", "batch", "ws", "tab", "tebn"])
 def test_it_learns(norm: str) -> None:
     """Of ten classes a guess gets 10 %."""
     options = {"training.epochs": 12, "model.dropout": 0.0, "dataset.augmentation": "none"}
-    online = {"model.online": norm != "batch", "model.stabilize_threshold": norm != "batch"}
+    bptt = norm in ("batch", "tebn")
+    online = {"model.online": not bptt, "model.stabilize_threshold": not bptt}
     run = trained(tiny_dataset(200), **options, **online, **{"model.norm": norm})
     assert run.rows[-1].train_accuracy > 25
     assert run.rows[-1].test_accuracy > 20

@@ -83,8 +83,8 @@ class OperationCounter:
     def counting(self) -> Iterator[None]:
         """Count the operations of the body's forward passes."""
 
-        def spikes_of(neuron: nn.Module, args: Any, spikes: Tensor) -> None:
-            _set_spike_value(spikes, 1.0)
+        def spikes_of(neuron: LIF, args: Any, spikes: Tensor) -> None:
+            _set_spike_value(spikes, neuron.spike_scale)
 
         def pooled(pool: nn.Module, args: Any, means: Tensor) -> None:
             value = _spike_value(args[0])

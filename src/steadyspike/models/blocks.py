@@ -2,19 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
 from steadyspike.snn.conv import Convolution, StillCurrent, convolve, linear
 from steadyspike.snn.neuron import LIF, InferenceThreshold
 from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm, StepNorm
+from steadyspike.snn.norm_all_steps import TEBN, TdBN
+from steadyspike.snn.norm_each_step import BNTT, TAB
 from steadyspike.snn.rule import Rule, Traced, on_traces, spikes_of
 from steadyspike.snn.rules import RULES
 from steadyspike.snn.sequence import StepModule
+from steadyspike.snn.standardization import (
+    SPIKE_SCALE,
+    StandardizedConvolution,
+    StandardizedLinear,
+)
 
-NormName = Literal["osr", "per_step", "linear", "batch"]
-Norm = OSR | PerStepBatchNorm | LinearNorm | BatchNorm
+NormName = Literal["osr", "per_step", "linear", "batch", "ws", "bntt", "tab", "tdbn", "tebn"]
+Norm = StepNorm | BatchNorm | TEBN | nn.Identity
+#: Norms that see all steps of a presentation at once.
+ALL_STEPS = ("tdbn", "tebn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +31,9 @@ class Layers:
     """The options that every network takes as keyword arguments, and the layers they make.
 
     Args:
-        norm: ``"osr"``, ``"per_step"``, ``"linear"``, or ``"batch"`` for the framework's own.
+        norm: ``"osr"``, ``"per_step"``, ``"linear"``, or ``"batch"`` for the framework's own;
+            ``"ws"`` (standardized weights and no norm), ``"bntt"``, ``"tab"``, and for BPTT
+            ``"tdbn"`` and ``"tebn"``.
         stabilize_threshold: OTS in every LIF layer.
         online: no gradient across steps; ``norm="batch", online=False`` is BPTT.
         rule: how the weights' gradients are formed in online training, one of
@@ -30,7 +41,9 @@ class Layers:
         reset, dropout, inference_threshold, tau, v_threshold, surrogate_slope: of every
             :class:`~steadyspike.snn.neuron.LIF`.
         fallback_ratio: of every :class:`~steadyspike.snn.norm.OSR`.
-        warm_up_statistics: of every norm, not with ``norm="batch"``. Not in the paper.
+        warm_up_statistics: of every norm that is a
+            :class:`~steadyspike.snn.norm.StepNorm`. Not in the paper.
+        steps: T of the training, for the norms with parameters of each step.
 
     Raises:
         TypeError: an option of another name.
@@ -49,6 +62,7 @@ class Layers:
     surrogate_slope: float = 4.0
     fallback_ratio: float = 20.0
     warm_up_statistics: bool = False
+    steps: int | None = None
 
     def make_rule(self) -> Rule | None:
         """The state of the rule at a layer of neurons; None for a rule without a trace."""
@@ -73,11 +87,28 @@ class Layers:
             inference_threshold=self.inference_threshold,
             online=self.online,
             rule=self.make_rule(),
+            spike_scale=SPIKE_SCALE if self.norm == "ws" else 1.0,
         )
 
     def make_norm(self, channels: int, *, flat: bool = False) -> Norm:
         """The norm of currents (K, N, C, H, W), or if ``flat`` of (K, N, C)."""
         warm_up = self.warm_up_statistics
+        if self.norm not in get_args(NormName):
+            known = ", ".join(map(repr, get_args(NormName)))
+            raise ValueError(f"norm must be one of {known}, not {self.norm!r}")
+        if warm_up and self.norm in ("batch", "ws", *ALL_STEPS):
+            raise ValueError(f"warm_up_statistics must be false with norm {self.norm!r}")
+        if self.norm in ALL_STEPS and self.online:
+            raise ValueError(
+                f"norm {self.norm!r} sees all steps at once: online must be false (BPTT)"
+            )
+        if self.norm == "tab" and not self.online:
+            raise ValueError(
+                "norm 'tab' has no gradient to earlier steps here: online must be true, not false "
+                "(BPTT)"
+            )
+        if self.norm in ("bntt", "tab", "tebn") and self.steps is None:
+            raise ValueError(f"norm {self.norm!r} needs steps, the T of the training")
         match self.norm:
             case "osr":
                 return OSR(channels, fallback_ratio=self.fallback_ratio, warm_up_statistics=warm_up)
@@ -86,40 +117,51 @@ class Layers:
             case "linear":
                 return LinearNorm(channels, warm_up_statistics=warm_up)
             case "batch":
-                if warm_up:
-                    raise ValueError("warm_up_statistics must be false with norm 'batch'")
                 return FlatBatchNorm(channels) if flat else BatchNorm(channels)
-        raise ValueError(f"norm must be 'osr', 'per_step', 'linear' or 'batch', not {self.norm!r}")
+            case "ws":
+                return nn.Identity()
+            case "bntt":
+                return BNTT(channels, self.steps or 1, warm_up_statistics=warm_up)
+            case "tab":
+                return TAB(channels, self.steps or 1, warm_up_statistics=warm_up)
+            case "tdbn":
+                return TdBN(channels, self.v_threshold)
+            case "tebn":
+                return TEBN(channels, self.steps or 1)
 
     @property
     def levels(self) -> int | None:
-        """Spikes are multiples of 1/levels: 1, or None with dropout, which scales them."""
-        return None if self.dropout else 1
+        """Spikes are multiples of 1/levels: 1, or None where something scales them."""
+        return None if self.dropout or self.norm == "ws" else 1
+
+    def make_conv(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> Convolution:
+        """A convolution with bias, padded so that stride 1 keeps H and W (``kernel`` is odd)."""
+        if not isinstance(outputs, int) or isinstance(outputs, bool) or outputs < 1:
+            raise ValueError(f"widths must each be a positive integer, not {outputs!r}")
+        kind = StandardizedConvolution if self.norm == "ws" else Convolution
+        return kind(inputs, outputs, kernel, stride, kernel // 2)
+
+    def make_linear(self, inputs: int, outputs: int) -> nn.Linear:
+        """A linear layer with a norm behind it."""
+        return (StandardizedLinear if self.norm == "ws" else nn.Linear)(inputs, outputs)
 
     def conv_norm(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, **sees: Any
     ) -> "ConvNorm":
         """A :class:`ConvNorm`; ``sees`` are its ``levels`` or ``frames``."""
-        conv = convolution(inputs, outputs, kernel, stride)
+        conv = self.make_conv(inputs, outputs, kernel, stride)
         return ConvNorm(conv, self.make_norm(outputs), **sees)
 
     def spiking_conv(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, **sees: Any
     ) -> "SpikingConv":
         """A :class:`SpikingConv`; ``sees`` are its ``levels`` or ``frames``."""
-        conv = convolution(inputs, outputs, kernel, stride)
+        conv = self.make_conv(inputs, outputs, kernel, stride)
         return SpikingConv(conv, self.make_norm(outputs), self.make_neuron(), **sees)
 
     def spiking_linear(self, inputs: int, outputs: int) -> "SpikingLinear":
-        linear = nn.Linear(inputs, outputs)
+        linear = self.make_linear(inputs, outputs)
         return SpikingLinear(linear, self.make_norm(outputs, flat=True), self.make_neuron())
-
-
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> Convolution:
-    """A convolution with bias, padded so that stride 1 keeps H and W (``kernel`` is odd)."""
-    if not isinstance(outputs, int) or isinstance(outputs, bool) or outputs < 1:
-        raise ValueError(f"widths must each be a positive integer, not {outputs!r}")
-    return Convolution(inputs, outputs, kernel, stride, padding=kernel // 2)
 
 
 def initialize_convolutions(model: nn.Module) -> None:
@@ -213,7 +255,7 @@ def currents_of(layer: ConvNorm | SpikingConv, x: Tensor | Traced) -> tuple[Tens
 
 def offset_of(conv: Convolution, norm: Norm) -> Tensor | None:
     """The bias of ``conv`` if ``norm``, which comes after it, takes that in, else None."""
-    return conv.bias if isinstance(norm, StepNorm) else None
+    return conv.bias if isinstance(norm, StepNorm) and norm.takes_offset else None
 
 
 class SpikingLinear(nn.Module):

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from steadyspike.models.blocks import (
     Layers,
-    convolution,
     initialize_convolutions,
     offset_of,
     per_step,
@@ -27,7 +26,7 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, layers: Layers) -> None:
         super().__init__()
         self.first = layers.spiking_conv(inputs, outputs, 3, stride, levels=layers.levels)
-        self.conv = convolution(outputs, outputs, 3)
+        self.conv = layers.make_conv(outputs, outputs, 3)
         self.levels = layers.levels
         same = inputs == outputs and stride == 1
         self.shortcut = (
@@ -96,7 +95,7 @@ class ResNet19(nn.Module):
         self.stem = layers.spiking_conv(in_channels, widths[0], 3, frames=True)
         self.stages = residual_stages(block, widths, blocks)
         self.pool = nn.AvgPool2d(2)
-        self.hidden = nn.Linear(widths[-1] * side**2, hidden_width)
+        self.hidden = layers.make_linear(widths[-1] * side**2, hidden_width)
         self.hidden_norm = layers.make_norm(hidden_width, flat=True)
         if not update_head_norm:
             self.hidden_norm.momentum = 0.0  # the weight of the new statistics, of every norm

@@ -21,9 +21,14 @@ from steadyspike.snn.sequence import StepModule
 class Convolution(nn.Conv2d):
     """A convolution whose bias may be left to the norm after it."""
 
+    @property
+    def kernel(self) -> Tensor:
+        """The weights that inputs are multiplied by."""
+        return self.weight
+
     def forward(self, x: Tensor, *, biased: bool = True) -> Tensor:
         bias = self.bias if biased else None
-        y: Tensor = self._conv_forward(x, self.weight, bias)
+        y: Tensor = self._conv_forward(x, self.kernel, bias)
         return y
 
 
@@ -49,7 +54,7 @@ def convolve(
         y: Tensor = conv(flat, biased=biased)
     else:
         bias = conv.bias if biased else None
-        y = _convolve(flat, trace, conv.weight, bias, conv.stride, conv.padding, levels)
+        y = _convolve(flat, trace, conv.kernel, bias, conv.stride, conv.padding, levels)
     steps: Tensor = y.unflatten(0, spikes.shape[:2])
     return steps
 
@@ -59,7 +64,7 @@ def linear(layer: nn.Linear, x: Tensor | Traced) -> Tensor:
     if isinstance(x, Tensor):
         y: Tensor = layer(x)
         return y
-    spikes, weight = x.spikes.flatten(0, 1), layer.weight
+    spikes, weight = x.spikes.flatten(0, 1), getattr(layer, "kernel", layer.weight)
     # A convolution of images of one pixel
     y = _convolve(spikes[..., None, None], x.trace, weight[..., None, None], layer.bias)
     return y.view(*x.spikes.shape[:2], -1)

@@ -35,6 +35,10 @@ class Normalization:
         renormalizes: whether the gradient is that of a normalization by the step's own
             statistics; False for an affine map's.
         shard: of a batch on several processes.
+        share: (K, 1) how much of its statistics a step has itself, the rest being constant; None
+            is all.
+
+    γ and β may be (K, C), of each step.
     """
 
     scales: Scales
@@ -43,6 +47,7 @@ class Normalization:
     count: int
     renormalizes: bool
     shard: Shard | None = None
+    share: Tensor | None = None
 
 
 def values_per_channel(x: Tensor, shard: Shard | None) -> int:
@@ -106,6 +111,7 @@ class _Layer(torch.autograd.Function):
         ctx.dtype, ctx.still = x.dtype, len(x) < len(output)
         if by is not None:
             ctx.count, ctx.renormalizes, ctx.shard = by.count, by.renormalizes, by.shard
+            ctx.share, ctx.each_step = by.share, by.affine[0].dim() == 2
         return output
 
     @staticmethod
@@ -132,6 +138,8 @@ class _Layer(torch.autograd.Function):
         whole = None
         if ctx.renormalizes and ctx.shard is not None:
             whole = ctx.shard.sum(torch.stack([grad_sum, grad_dot])).unbind()
+        if ctx.share is not None:
+            whole = tuple(ctx.share * each for each in whole or (grad_sum, grad_dot))
         count = ctx.count if ctx.renormalizes else None
         a, b, c, *of_parameters = backend.norm_backward(grad_sum, grad_dot, whole, by, count)
         grad_x = _added(
@@ -141,6 +149,9 @@ class _Layer(torch.autograd.Function):
             ]
         )
         grad_weight, grad_bias, grad_offset = of_parameters
+        if ctx.each_step:
+            r, d = by.step_std / by.std, (by.step_mean - by.mean) / by.std
+            grad_weight, grad_bias = grad_dot * r + grad_sum * d, grad_sum
         return grad_x, grad_weight, grad_bias, grad_offset if ctx.offset else None, None, None
 
 

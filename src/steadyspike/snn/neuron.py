@@ -62,6 +62,7 @@ class LIF(StepModule):
             over time, not through the reset or θ.
         rule: in training mode the spikes are returned with the trace that it keeps
             (`steadyspike.snn.rule`). Online training only.
+        spike_scale: what a spike is, in place of 1, for the layers behind.
 
     Raises:
         ValueError: an argument is out of its range, or there is a rule for BPTT.
@@ -81,6 +82,7 @@ class LIF(StepModule):
         *,
         online: bool = True,
         rule: Rule | None = None,
+        spike_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if rule is not None and not online:
@@ -108,6 +110,7 @@ class LIF(StepModule):
         self.inference_threshold = inference_threshold
         self.online = online
         self.rule = rule
+        self.spike_scale = spike_scale
         #: called with u[t] (N, ...) before the reset, the step t (from 0) and θ[t]
         self.observer: Callable[[Tensor, int, Tensor], None] | None = None
         #: if given, a bool scalar that becomes true once a neuron has fired in training
@@ -138,9 +141,9 @@ class LIF(StepModule):
         return self._after_reset(u, u - threshold)
 
     def potential(self, k: int) -> Tensor:
-        """u after the reset of step ``k`` of the last call, (N, ...), in online training."""
-        assert self.state.call is not None
-        assert self.state.u is not None
+        """u after the reset of step ``k`` of the last call, (N, ...); for a rule that reads it."""
+        if self.state.call is None or self.state.u is None:
+            raise RuntimeError("a rule that reads potentials must have reads_potentials = True")
         u, thresholds = (each[k] for each in self.state.call)
         return self._after_reset(u, u - thresholds).view_as(self.state.u)
 
@@ -180,6 +183,8 @@ class LIF(StepModule):
         if self.fired is not None and self.training:
             self.fired.logical_or_(spikes.detach().any())
         spikes = self._dropped(spikes)
+        if self.spike_scale != 1:
+            spikes = spikes * self.spike_scale
         if self.rule is None or not self.training:
             return spikes
         traced: Traced = self.rule(self, spikes)
@@ -233,7 +238,8 @@ class LIF(StepModule):
                 self._note_step(u[k], first + k, threshold)
             if known is None:
                 backend.fire(u[-1], thresholds[-1], spikes[-1])
-            self.state.call = u, thresholds
+            reads = self.rule is not None and self.rule.reads_potentials
+            self.state.call = (u, thresholds) if reads else None
         return with_gradient(
             spikes,
             currents,

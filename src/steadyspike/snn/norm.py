@@ -53,6 +53,8 @@ class StepNorm(StepModule):
     all_time = True
     #: Whether the steps' variances in it are unbiased ones.
     unbiased = False
+    #: Whether it takes in what the currents lack of their convolution's bias.
+    takes_offset = True
 
     def __init__(
         self,
@@ -101,10 +103,7 @@ class StepNorm(StepModule):
         Raises:
             ValueError: ``x`` has not C channels.
         """
-        if x.dim() < 3 or x.shape[2] != self.num_features:
-            raise ValueError(
-                f"expected currents (K, N, {self.num_features}, ...), got {tuple(x.shape)}"
-            )
+        self._check(x)
         backend, count = kernels.backend(x), values_per_channel(x, self._shard)
         running, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
         if not self.training:  # the running statistics serve any step, announced or not
@@ -127,6 +126,12 @@ class StepNorm(StepModule):
             noted=self._noted.part(first, steps),
         )
         return Normalization(scales, affine, offset, count, self.renormalizes, self._shard)
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() < 3 or x.shape[2] != self.num_features:
+            raise ValueError(
+                f"expected currents (K, N, {self.num_features}, ...), got {tuple(x.shape)}"
+            )
 
     def _begin(self) -> None:
         self._noted = None

@@ -62,6 +62,8 @@ class Rule(StepModule):
 
     #: Whether there is a trace; a rule without one costs nothing.
     has_trace = True
+    #: Whether it calls the neurons' ``potential``, which are then kept for every step of a call.
+    reads_potentials = False
     #: Whether only ``training.backward_steps`` of the T steps, drawn at random, are learned from.
     draws_steps = False
 

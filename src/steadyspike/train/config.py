@@ -43,6 +43,9 @@ RESUMABLE_CHANGES = frozenset(
 )
 #: Arguments of a network that the data set decides; ResNet-19 alone has an image size.
 _OF_THE_DATA = {"in_channels", "num_classes", "image_size"}
+#: Options of `Layers` that the training decides.
+_OF_THE_TRAINING = {"steps"}
+_OF_LAYERS = [field.name for field in fields(Layers) if field.name not in _OF_THE_TRAINING]
 #: Options younger than the first results, with the value that leaves those as they are; with it,
 #: they are no part of what decides a result.
 _YOUNGER = {"model.rule": "sltt", "training.online_update": False, "training.backward_steps": None}
@@ -118,7 +121,8 @@ class ModelOptions(_Section):
     def _possible(self) -> "ModelOptions":
         # The classes know which values are possible; a network's own options are checked when it
         # is built.
-        layers = Layers(**{field.name: getattr(self, field.name) for field in fields(Layers)})
+        own = {name: getattr(self, name) for name in _OF_LAYERS}
+        layers = Layers(**own, steps=1)
         try:
             layers.make_neuron()
             layers.make_norm(1)
@@ -131,7 +135,8 @@ def _options_of(name: str, network: type[nn.Module]) -> type[ModelOptions]:
     """The options of a network, read from its class and from `Layers`."""
     options: dict[str, Any] = {"name": (Literal[name], ...)}
     for field in fields(Layers):
-        options[field.name] = (field.type, field.default)
+        if field.name in _OF_LAYERS:
+            options[field.name] = (field.type, field.default)
     for parameter in inspect.signature(network).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _OF_THE_DATA:
             options[parameter.name] = (_checked_type(parameter.annotation) | None, None)

@@ -49,6 +49,7 @@ def build_model(experiment: Experiment, dataset: Dataset) -> nn.Module:
         )
     if "image_size" in option_names(experiment.model.name):
         options["image_size"] = height
+    options["steps"] = experiment.training.steps
     torch.manual_seed(derive_seed(experiment.seed, "init"))
     try:
         model = build(

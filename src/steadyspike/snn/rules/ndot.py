@@ -23,6 +23,8 @@ class NDOT(Rule):
     step t inherits does not depend on what happens at step t.
     """
 
+    reads_potentials = True
+
     def _begin(self) -> None:
         super()._begin()
         self._decay: Tensor | float = 0.0
