@@ -42,6 +42,7 @@ def test_every_spike_is_the_same(name: str, reset: Literal["subtract", "zero"]) 
     "options",
     [
         {"norm": "batch", "online": False, "stabilize_threshold": False},
+        {"norm": "tdbn", "online": False, "stabilize_threshold": False, "v_threshold": 0.7},
         {"norm": "per_step", "v_threshold": 0.7},
         {"norm": "linear", "tau": 3.0},
         {"stabilize_threshold": False, "dropout": 0.3, "v_threshold": 0.7},
@@ -66,6 +67,16 @@ def test_one_step_maps_membranes_to_membranes() -> None:
         for frame in frames:
             logits, *membranes = folded(frame, *membranes)
     assert torch.equal(logits, run(folded, frames)[1][STEPS - 1])
+
+
+@pytest.mark.parametrize(
+    ("norm", "name"), [("bntt", "BNTT"), ("tab", "TAB"), ("tebn", "TEBN"), ("ws", "Identity")]
+)
+def test_norms_that_are_no_affine_map_of_a_layer_are_refused(norm: str, name: str) -> None:
+    options = {"norm": norm, "steps": STEPS, "online": norm != "tebn"}
+    model = learned("vggsnn", stabilize_threshold=False, **options)
+    with pytest.raises(ValueError, match=f"norm: a {name} cannot be folded"):
+        fold(model, SHAPE)
 
 
 @pytest.mark.parametrize("threshold", ["live", "fixed"])

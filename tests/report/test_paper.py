@@ -18,6 +18,7 @@ from steadyspike.report.paper import (
     own_cells,
     paper,
 )
+from steadyspike.snn.rules import RULES
 from steadyspike.train.config import Experiment, load_experiments
 from steadyspike.train.params import merge
 
@@ -157,6 +158,25 @@ def test_each_method_has_one_name_and_its_own_look() -> None:
     assert len(looks) == len(METHODS) + 1
     for look in ("colour", "marker", "dashes"):
         assert len({getattr(method, look) for method in METHODS.values()}) == len(METHODS)
+
+
+def test_rules_and_norms_that_the_paper_lacks_have_names_of_their_own() -> None:
+    model = samples.settings("osr").model
+    norms = ("osr", "per_step", "linear", "ws", "bntt", "tab")
+    methods = [
+        method_of(model.model_copy(update={"rule": rule, "norm": norm, "stabilize_threshold": ots}))
+        for rule, norm, ots in itertools.product((*RULES, "slow"), norms, (False, True))
+    ]
+    assert len({method.label for method in methods}) == len({m.key for m in methods}) == 60
+    added = [method for method in methods if method.key not in METHODS]
+    assert len(added) == 60 - 5
+    labels = {method.label for method in added}
+    assert {
+        "OTTT + weight standardization",
+        "NDOT + OSR + OTS",
+        "TAB + OTS",
+        "slow + OSR",
+    } <= labels
 
 
 def test_the_papers_tables_agree_with_each_other() -> None:

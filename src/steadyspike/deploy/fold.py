@@ -23,6 +23,7 @@ from steadyspike.models.vggsnn import HEAD_SCALE
 from steadyspike.snn.conv import AveragePool
 from steadyspike.snn.neuron import LIF
 from steadyspike.snn.norm import OSR, BatchNorm, LinearNorm, PerStepBatchNorm
+from steadyspike.snn.norm_all_steps import TdBN
 
 
 def fold(model: nn.Module, input_shape: tuple[int, int, int]) -> Folded:
@@ -43,7 +44,7 @@ def fold(model: nn.Module, input_shape: tuple[int, int, int]) -> Folded:
     return Folded(builder.nodes, input_shape).to(next(model.parameters()).dtype).eval()
 
 
-_FOLDABLE = (OSR, PerStepBatchNorm, LinearNorm, BatchNorm, FlatBatchNorm)
+_FOLDABLE = (OSR, PerStepBatchNorm, LinearNorm, BatchNorm, FlatBatchNorm, TdBN)
 
 
 class _Signal(NamedTuple):

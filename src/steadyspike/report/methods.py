@@ -12,7 +12,14 @@ NORM_LABELS: dict[NormName, str] = {
     "osr": "OSR",
     "linear": "linear transform",
     "batch": "BN",
+    "ws": "weight standardization",
+    "bntt": "BNTT",
+    "tab": "TAB",
+    "tdbn": "tdBN",
+    "tebn": "TEBN",
 }
+#: Names of `model.rule`, where a method does not say it already; a rule added has its own.
+RULE_LABELS = {"sltt": "", "sltt_k": "SLTT-K", "ottt": "OTTT", "ndot": "NDOT"}
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,15 @@ METHODS: dict[str, Method] = {
 def method_of(model: ModelOptions) -> Method:
     """The method of an experiment's model options; "(ours)" where the paper has no such thing."""
     chosen = (model.norm, model.stabilize_threshold, model.online)
+    rule = RULE_LABELS.get(model.rule, model.rule)
     for method in METHODS.values():
-        if (method.norm, method.stabilize_threshold, method.online) == chosen:
+        if (method.norm, method.stabilize_threshold, method.online) == chosen and not rule:
             return _warmed_up(method) if model.warm_up_statistics else method
-    parts = [*([] if model.online else ["BPTT"]), NORM_LABELS[model.norm]]
+    parts = [
+        *([rule] if rule else []),
+        *([] if model.online else ["BPTT"]),
+        NORM_LABELS[model.norm],
+    ]
     label = " + ".join([*parts, *(["OTS"] if model.stabilize_threshold else [])])
     other = Method(label, label, *chosen)
     return _warmed_up(other) if model.warm_up_statistics else other
