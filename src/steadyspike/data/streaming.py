@@ -91,6 +91,8 @@ class StreamedSplit:
     def _stream(
         self, parts: Sequence[Tensor], seed: int | None, epoch: int | None
     ) -> Iterator[Batch]:
+        from torchvision.transforms.v2 import functional  # noqa: F401 - once, not in every worker
+
         workers = worker_count() if self.workers is None else self.workers
         fill = partial(_fill, self.images, seed, epoch)
         arrays = filled(fill, [part.tolist() for part in parts], (SIDE, SIDE, 3), workers)

@@ -21,6 +21,7 @@ class RendezvousFailed(UserError):
 
 
 MOST_PORT = 65535
+DEFAULT_PORT = 29400  # of torch's rendezvous c10d
 STORE_SECONDS = 10.0  # in which a rendezvous answers a newcomer
 
 HELP = """usage: steadyspike launch [OPTION OF TORCHRUN]... train EXPERIMENT [ARGUMENT]...
@@ -72,8 +73,8 @@ def launch(arguments: Sequence[str], check: Callable[[Sequence[str]], object]) -
     if command != "train":
         raise UserError(f"launch: expected the command train, got {command!r}")
     _check_options(options)
-    if options.rdzv_backend == "c10d" and ":" in options.rdzv_endpoint:
-        _check_store(options.rdzv_endpoint)
+    if options.rdzv_backend == "c10d" and not options.standalone:
+        _check_store(options.rdzv_endpoint or "localhost")
     check([command, *options.training_script_args])
     options.training_script = "steadyspike"
     options.training_script_args = [command, *options.training_script_args]
@@ -150,7 +151,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _check_store(endpoint: str) -> None:
     """Raises UserError if another program has the port: torch would wait for it for ever."""
-    host, _, port = endpoint.rpartition(":")
+    host, _, port = (endpoint if ":" in endpoint else f"{endpoint}:{DEFAULT_PORT}").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError:
