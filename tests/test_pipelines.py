@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -14,9 +14,11 @@ import yaml
 from data import test_cifar
 from steadyspike.data.cifar import CIFAR10
 from steadyspike.models import vggsnn
+from steadyspike.models.blocks import NormName
 from steadyspike.report.methods import method_of
 from steadyspike.report.paper import own_cells
 from steadyspike.report.table import MARK
+from steadyspike.snn.rules import RULES
 from steadyspike.train.config import load_experiments
 from steadyspike.train.params import merge, read_yaml
 from test_pipeline import REPOSITORY, dvc_environment
@@ -27,7 +29,7 @@ NAMES = [path.parent.name for path in PARAMS]
 
 
 DATASETS = read_yaml(PIPELINES / "dvc.yaml")["stages"]["check_data"]["foreach"]  # by folder
-ON_A_CPU = ("cifar10_cpu", "own_images", "seeds")
+ON_A_CPU = ("cifar10_cpu", "methods", "own_images", "seeds")
 
 
 def test_every_folder_has_its_data_checked() -> None:
@@ -71,6 +73,35 @@ def test_seeds_repeats_the_roots_experiments() -> None:
         alike = root[name.removesuffix("_warm")].model
         warmed_up = alike.model_copy(update={"warm_up_statistics": True})
         assert ours[name] == ours["osr"].model_copy(update={"name": name, "model": warmed_up})
+
+
+def test_methods_differ_in_the_method_and_its_weight_decay_alone() -> None:
+    experiments = load_experiments(PIPELINES / "methods" / "params.yaml")
+    method = {
+        "name": True,
+        "model": {"rule", "norm", "stabilize_threshold", "online"},
+        "training": {"weight_decay", "online_update", "backward_steps", "chunk"},
+    }
+    seeds = load_experiments(PIPELINES / "seeds" / "params.yaml")["osr_ots"]
+    for experiment in experiments.values():
+        assert experiment.model_dump(exclude=method) == seeds.model_dump(exclude=method)
+    decays: dict[Any, dict[str, float]] = {}
+    for name, experiment in experiments.items():
+        own = experiment.training.model_copy(update={"weight_decay": 0.0})
+        key = str((experiment.model, own))
+        decays.setdefault(key, {})[name] = experiment.training.weight_decay
+    assert len(decays) == 18
+    for names in decays.values():
+        first, *_ = names
+        assert names == {first: 5e-4, f"{first}-wd5e-5": 5e-5, f"{first}-wd0": 0.0}
+    assert {experiment.model.rule for experiment in experiments.values()} == set(RULES)
+    used = {experiment.model.norm for experiment in experiments.values()}
+    assert used == set(get_args(NormName))
+    # Thresholds: fixed and OTS; the latter's other forms are measured of every run.
+    assert {experiment.model.stabilize_threshold for experiment in experiments.values()} == {
+        True,
+        False,
+    }
 
 
 def test_every_experiment_has_its_stages() -> None:

@@ -106,6 +106,11 @@ def test_operations_experiments_and_the_nearest_setting_of_the_paper(pipeline: P
     [
         ({"evaluation": {"steps": 6}}, "steps", (6, 4)),
         ({"evaluation": {"batch": 50}}, "batch", (50, 100)),
+        (
+            {"training": {"online_update": True, "chunk": 1}},
+            "update",
+            ("each step", "each batch"),
+        ),
         ({"model": {"inference_threshold": "fixed"}}, "threshold", ("fixed", "live")),
         ({"model": {"name": "resnet19", "widths": [8]}}, "network", ("ResNet-19", "VGGSNN")),
         ({"dataset": {"name": "cifar10"}}, "dataset", ("CIFAR-10", "Fashion-MNIST 6k")),

@@ -152,6 +152,7 @@ def _batch(row: Row) -> Value:
     return row.metrics.evaluation.batch if row.metrics else ""
 
 
+_update = _setting(lambda s: "each step" if s.training.online_update else "each batch")
 _weight_decay = _setting(lambda settings: settings.training.weight_decay)
 
 FIELDS = {
@@ -165,6 +166,7 @@ FIELDS = {
         Field(Column("network", "Network"), lambda row: row.network, _differs(lambda r: r.network)),
         Field(Column("steps", "T", 0), _steps, _differs_within_a_dataset(_steps)),
         Field(Column("batch", "Batch", 0), _batch, _differs_within_a_dataset(_batch)),
+        Field(Column("update", "Update"), _update, _differs_within_a_dataset(_update)),
         Field(
             Column("threshold", "OTS threshold"), _threshold, _differs_within_a_dataset(_threshold)
         ),

@@ -7,7 +7,7 @@ from steadyspike.report.paper import cells
 from steadyspike.report.results import Results, Row, difference_notes, health_notes
 from steadyspike.report.table import MARK, NOT_RUN, Marked, Table, Value
 
-_IDENTITY = "method dataset network steps batch threshold experiment"
+_IDENTITY = "method dataset network steps batch update threshold experiment"
 _PAPER = "paper paper_setting difference"
 _ACCURACY = "accuracy_last accuracy_last_std accuracy_best accuracy_best_std"
 
