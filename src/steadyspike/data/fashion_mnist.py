@@ -67,7 +67,8 @@ CONTENTS = {
 RAW = Path("FashionMNIST", "raw")  # where torchvision keeps them
 FETCH = "get it with `steadyspike fetch fashion_mnist`"
 FETCH_AGAIN = "remove it and run `steadyspike fetch fashion_mnist`"
-PULL = "get it with `dvc pull data.dvc --force`"
+# `dvc repro` on changed images has written their hash to data.dvc.
+PULL = "get it with `dvc pull data.dvc --force`, after `git checkout data.dvc` if that file changed"
 
 IDX_UINT8 = b"\0\0\x08"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -212,7 +213,7 @@ def _embedded_folder(root: Path | None) -> Path:
 def _pull(folder: Path) -> str:
     """How to get the embedded images."""
     here = folder.with_name("data.dvc").exists()
-    return PULL if here else f"{PULL} in the checkout"
+    return PULL if here else f"{PULL}; run both in the checkout"
 
 
 def _load_embedded(root: Path | None) -> Dataset:
