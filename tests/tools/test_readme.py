@@ -129,9 +129,11 @@ def test_what_is_more_than_chance_is_marked(tool: ModuleType, folder: Path) -> N
 
 def test_more_seeds_of_the_same_images_replace_the_roots(tool: ModuleType, folder: Path) -> None:
     lay_steps(folder, {"osr": [(30.0, 80.0)]})
-    lay_steps(folder / "pipelines/seeds", {"osr": [(31.0, 81.0), (31.0, 81.0)]})
+    accuracies = [(31.0, 81.0), (31.0, 81.0)]
+    lay_steps(folder / "pipelines/seeds", {"osr": accuracies, "osr_warm": accuracies})
     shown = part(tool.rendered(folder), "results")
     assert "80.0" not in shown
+    assert "(ours)" not in shown
     assert re.findall('src="([^"]+)"', shown) == ["pipelines/seeds/reports/steps.svg"]
 
 
