@@ -1,4 +1,4 @@
-"""Resume training with other settings: the same results, or a refusal that names the settings."""
+"""Resume training with other settings: the same results, or a new beginning that names them."""
 
 import io
 import itertools
@@ -21,7 +21,7 @@ from project import (
     make_project,
     wait_for_write,
 )
-from stops import TRAIN, is_refused
+from stops import TRAIN
 
 ROUNDING = 1e-9
 #: Other summation orders differ by rounding alone in float64; in float32 rounding grows.
@@ -35,8 +35,8 @@ WORKERS = ((0, 1), (1, 0), (1, 2), (2, 3), (3, 1), (2, 0))
 #: A small stand-in for ImageNet, whose images are decoded by other processes.
 CLASSES = ("n01440764", "n01443537", "n01484850", "n01491361")
 IMAGES = {"train": 48, "val": 16}
-#: What may not change, by dotted key: each is refused by itself, and two together.
-REFUSED: tuple[dict[str, Any], ...] = (
+#: What decides results, by dotted key: each changed by itself, and two together.
+DECISIVE: tuple[dict[str, Any], ...] = (
     {"name": "renamed"},
     {"dataset.augmentation": "flip"},
     {"model.widths": [4, "P", 9]},
@@ -83,7 +83,7 @@ def measure(work: Path, few: bool) -> Iterator[Row]:
             f"{', '.join(f'{a} to {b}' for a, b in pairs)}; greatest difference {greatest:.1e}",
         )
     yield workers(work, numbers, WORKERS[2:3] if few else WORKERS)
-    yield refused(make_project(work), work, numbers, REFUSED[-1:] if few else REFUSED)
+    yield begun_anew(make_project(work), work, numbers, DECISIVE[-1:] if few else DECISIVE)
 
 
 def with_processes(project: Project, count: int) -> tuple[str, ...]:
@@ -203,39 +203,48 @@ def write_images(folder: Path) -> None:
             Image.fromarray(noise).save(path)
 
 
-def refused(
+def begun_anew(
     project: Project, work: Path, numbers: random.Random, changes: Sequence[dict[str, Any]]
 ) -> Row:
-    """Resume one stopped run with each of these changes of its experiment."""
+    """Start one stopped run again with each of these changes of its experiment."""
     stopped = stopped_within_an_epoch(project, work / "stopped", TRAIN, numbers)
     attempts = Attempts()
     for number, change in enumerate(changes):
         run = stopped.copy(work / f"changed-{number}")
+        undisturbed = project.fresh(work / f"changed-{number}-undisturbed")
         with attempts.attempt():
-            must_be_refused(run, change)
+            must_begin_anew(run, undisturbed, change)
     return Row(
-        "Resumed after the experiment has changed: refused in one line that names exactly the keys "
-        "that differ, exit status 2, and no file is changed",
+        "Started again after the experiment has changed: a line names exactly the keys that "
+        "differ, the old checkpoint is moved aside whole, and the run's files have the same bytes "
+        "as without it",
         attempts.held,
         attempts.tried,
         ", ".join(" and ".join(f"`{key}`" for key in change) for change in changes),
     )
 
 
-def must_be_refused(project: Project, change: Mapping[str, Any]) -> None:
-    """Raise Failure unless training refuses the changed experiment and names ``change``'s keys."""
+def must_begin_anew(stopped: Project, undisturbed: Project, change: Mapping[str, Any]) -> None:
+    """Raise Failure unless training the changed experiment moves the old checkpoint aside."""
     sections: dict[str, Any] = {}
     for key, value in change.items():
         section, _, name = key.partition(".")
         if name:
             sections.setdefault(section, {})[name] = value
     name = change.get("name", NAME)
-    project.set_experiment(name, **sections)
-    project.run_folder.rename(project.run_folder.with_name(name))
-    line = is_refused(project, ("train", name))
-    named = set(line.split()) & known_keys(project, name)
-    if named != change.keys():
-        raise Failure(f"expected the keys {', '.join(change)} alone: {line}")
+    for project in (stopped, undisturbed):
+        project.set_experiment(name, **sections)
+    folder = stopped.run_folder.rename(stopped.run_folder.with_name(name))
+    aside = {
+        f"runs/{name}/stale-{path.name}": path.read_bytes() for path in folder.glob("*checkpoint*")
+    }
+    status, err = stopped.run("train", name)
+    note = err.partition("\n")[0]
+    named = set(note.split()) & known_keys(stopped, name)
+    if status or not note.startswith("steadyspike: note: ") or named != change.keys():
+        raise Failure(f"expected a note of {', '.join(change)} alone, ended with {status}: {err}")
+    undisturbed.finish("train", name)
+    stopped.must_equal({**undisturbed.results(), **aside})
 
 
 def known_keys(project: Project, name: str) -> set[str]:

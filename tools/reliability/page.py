@@ -40,6 +40,7 @@ class Part:
     processor: str
     cores: int
     versions: str
+    note: str = ""  # what a reader of an older measurement must know; a new one has none
 
 
 def surroundings() -> dict[str, Any]:
@@ -90,8 +91,8 @@ def page(parts: dict[str, Part]) -> str:
         "",
         "Interrupted, resumed and moved runs must give the same bytes, and broken files must be "
         "refused. `make reliability` measures this and writes this page; `make reliability "
-        "PARTS=kills` measures one part. `.ci/run` tries a sample of each. Each part states "
-        "when and with which commit it was measured.",
+        "PARTS=kills` measures one part. `.ci/run` tries a sample of the first three. Each part "
+        "states when and with which commit it was measured.",
         "",
         f"**{sum(row.holds for row in rows)} of {len(rows)} claims held.**",
     ]
@@ -104,6 +105,7 @@ def page(parts: dict[str, Part]) -> str:
             f"`PARTS={name}`. {part.date}, commit {part.commit}, {part.processor}, {part.cores} "
             f"cores, {part.versions}; {minutes} min {seconds} s.",
             "",
+            *([part.note, ""] if part.note else []),
             "| | Claim | Held | Measured |",
             "|---|---|---|---|",
         ]
