@@ -267,7 +267,7 @@ def test_data_sets(tmp_path: Path) -> None:
     found = lines(doctor.experiments(PARAMS))
     assert found["data cifar10"] == ("problem", "missing")
     assert found["data embedded"][0] == "problem"
-    assert "missing (dvc pull data.dvc)" in found["data"][1]
+    assert "missing (dvc pull data.dvc)" in next(doctor.data_here()).found
     write_data(tmp_path)
     (tmp_path / "datasets/cifar10").mkdir(parents=True)
     (tmp_path / "datasets/cifar10/a.tar.gz.part").touch()  # a download that broke off
@@ -279,12 +279,13 @@ def test_data_sets(tmp_path: Path) -> None:
     (tmp_path / "datasets/cifar10.manifest.json").touch()
     found = lines(doctor.experiments(PARAMS))
     assert found["data cifar10"] == ("ok", "here, checked")
-    assert found["data"] == ("ok", "embedded images here; datasets/ holds cifar10")
+    assert found["data"] == ("ok", "datasets/ holds cifar10")
+    assert next(doctor.data_here()).found == "embedded images here; datasets/ holds cifar10"
     image = next((tmp_path / "data").glob("train-images*"))
     image.write_bytes(image.read_bytes()[:-1])
     found = lines(doctor.experiments(PARAMS))
     assert found["data embedded"][0] == "problem"
-    assert "embedded images changed (data/train-images" in found["data"][1]
+    assert "embedded images changed (data/train-images" in next(doctor.data_here()).found
     own = {"dataset.name": "image_folder", "dataset.path": "own/mine", "dataset.size": 8}
     write_params(tmp_path, {"a": own})
     assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("problem", "missing")

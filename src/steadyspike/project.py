@@ -66,7 +66,7 @@ def experiments(params: Path) -> Iterator[Finding]:
     needed = {(experiment.dataset.name, experiment.dataset.path) for experiment in known}
     for name, path in sorted(needed, key=str):
         yield _data_set(name, data_root() / name if path is None else Path(path), params)
-    yield from data_here()
+    yield Finding("data", _fetched())
 
 
 def _data_set(name: str, folder: Path, params: Path) -> Finding:
@@ -108,9 +108,13 @@ def data_here() -> Iterator[Finding]:
             verify_folder(Path("data"), "dvc pull --force data.dvc")
         except UserError as error:
             embedded = f"changed ({error})"
-    fetched = sorted(path.name.split(".")[0] for path in data_root().glob("*.manifest.json"))
-    others = ", ".join(fetched) or "nothing yet (steadyspike fetch NAME)"
-    yield Finding("data", f"embedded images {embedded}; {data_root()}/ holds {others}")
+    yield Finding("data", f"embedded images {embedded}; {_fetched()}")
+
+
+def _fetched() -> str:
+    """The data sets that have been fetched and checked."""
+    names = sorted(path.name.split(".")[0] for path in data_root().glob("*.manifest.json"))
+    return f"{data_root()}/ holds {', '.join(names) or 'nothing yet (steadyspike fetch NAME)'}"
 
 
 def environment() -> Iterator[Finding]:

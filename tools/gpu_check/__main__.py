@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = [*(name for name in PARTS if name not in ALIASES.values()), *ALIASES]
+    shown = {name: alias for alias, name in ALIASES.items()}
+    names = [shown.get(name, name) for name in PARTS]
     add = command.add_argument
     add(
         "parts",
@@ -72,7 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         type=_limit,
         help="time limit of a part; without PART, of the whole",
     )
-    add("--out", type=Path, default=REPOSITORY / "docs" / "runs", help="(default: docs/runs)")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        default=REPOSITORY / "docs" / "runs",
+        help="the folder to write (default: docs/runs)",
+    )
     add("--merge", type=Path, metavar="JSON", help="add to this file of an earlier call")
     add(
         "--images",
@@ -80,15 +87,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="CIFAR-10 as {train,test}/<class>/*.png (default: datasets/cifar10, in any form)",
     )
-    add("--epochs", type=int, default=60, help="of each CIFAR-10 experiment (default: 60)")
+    add(
+        "--epochs",
+        type=int,
+        metavar="N",
+        default=60,
+        help="of each CIFAR-10 experiment (default: 60)",
+    )
     add(
         "--experiments",
         type=lambda text: tuple(text.split(",")),
         default=("vggsnn-osr_ots", "vggsnn-osr", "vggsnn-per_step", "vggsnn-bptt"),
         metavar="LIST",
-        help="of pipelines/cifar10, the most telling first",
+        help="of pipelines/cifar10, separated by commas, in the order of training "
+        "(default: vggsnn-osr_ots, -osr, -per_step, -bptt)",
     )
-    add("--precision", default="bfloat16", choices=("bfloat16", "tf32", "float32"))
+    add(
+        "--precision",
+        default="bfloat16",
+        choices=("bfloat16", "tf32", "float32"),
+        help="of CIFAR-10 (default: bfloat16)",
+    )
     add(
         "--logs",
         type=Path,

@@ -1,7 +1,5 @@
 """Measure that interrupted and moved runs give the same bytes, and write docs/reliability.md.
 
-Usage: python tools/reliability [--few] [PART ...]
-
 Without a PART all are measured; those not measured keep their rows in docs/reliability.json.
 With --few each claim is tried only a few times and nothing is written. The exit status is 1 if a
 claim does not hold.
