@@ -73,7 +73,7 @@ def test_a_part_over_its_limit_is_a_row_and_the_others_go_on(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["steps", "nothing"], "expected one of environment, bits"),
+        (["steps", "nothing"], "expected one of environment, tests, bits"),
         (["--limit", "steps"], "expected PART=SECONDS or SECONDS, got 'steps'"),
         (["--limit", "all=3"], "expected PART=SECONDS or SECONDS, got 'all=3'"),
         (["--rehearse", "--merge", "gone.json"], "gone.json: cannot be read"),
