@@ -29,6 +29,8 @@ def test_a_comparison_has_every_k_and_every_peer_at_each_precision() -> None:
             ("steadyspike", 2),
             ("steadyspike", 4),  # and no 8: T is 4
             ("steadyspike-plain", 1),
+            ("steadyspike-ottt", 1),
+            ("steadyspike-sltt", 1),
             ("spikingjelly-bptt", 4),
             ("spikingjelly-ottt", 1),
             ("spikingjelly-sltt", 1),
@@ -48,6 +50,8 @@ def test_the_memory_curve_adds_the_t_that_no_comparison_has(
     assert [(framework.key, setting.steps, setting.chunk) for framework, setting in curve] == [
         ("steadyspike", 8, 4),
         ("steadyspike-plain", 8, 4),
+        ("steadyspike-ottt", 8, 1),
+        ("steadyspike-sltt", 8, 1),
         ("spikingjelly-bptt", 8, 8),
         ("spikingjelly-ottt", 8, 1),
         ("spikingjelly-sltt", 8, 1),

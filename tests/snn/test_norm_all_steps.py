@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from snn import unrolled
 from snn.norms import present, warm
 from steadyspike import sequence
-from steadyspike.models import VGGSNN
+from steadyspike.models import VGGSNN, build
 from steadyspike.snn.norm_all_steps import TEBN, TdBN
 from steadyspike.train import tet_loss
 
@@ -107,3 +107,40 @@ def test_a_network_trained_with_bptt(kind: str) -> None:
     for (name, ours), theirs in zip(model.named_parameters(), expected, strict=True):
         torch.testing.assert_close(ours.grad, theirs, msg=lambda m, n=name: f"{n}: {m}")
     assert expected[0].abs().max() > 1e-4
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "resnet19": {"widths": (8, 8), "blocks": (1, 1), "image_size": 8, "hidden_width": 6},
+    "sew_resnet34": {"widths": (8, 8), "blocks": (1, 1)},
+    "nf_resnet34": {"widths": (8, 8), "blocks": (1, 1)},
+}
+
+
+@pytest.mark.parametrize("kind", ["tdbn", "tebn"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_has_them(name: str, kind: str) -> None:
+    options = {**NETWORKS[name], "norm": kind, "steps": STEPS, "online": False}
+    model = build(name, in_channels=2, num_classes=3, **options)
+    with sequence(model, steps=STEPS):
+        logits = model(2 * torch.randn(STEPS, 4, 2, 8, 8))
+        tet_loss(logits, torch.arange(4) % 3, steps=STEPS, mse_weight=0.05).backward()
+    norms = [module for module in model.modules() if isinstance(module, TdBN)]
+    assert len(norms) > 4
+    assert all(int(norm.num_batches_tracked or 0) == 1 for norm in norms)
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["tdbn", "tebn"])
+def test_the_norm_of_a_head_can_be_left_as_it_is(kind: str) -> None:
+    model = build(
+        "resnet19", in_channels=2, num_classes=3, **NETWORKS["resnet19"], norm=kind, steps=STEPS,
+        online=False, update_head_norm=False,
+    )  # fmt: skip
+    with sequence(model, steps=STEPS):
+        model(2 * torch.randn(STEPS, 4, 2, 8, 8))
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, TdBN)}
+    for name, norm in norms.items():
+        moved = bool((norm.running_var - 1).abs().max() > 0)
+        assert moved == (not name.startswith("hidden_norm")), name

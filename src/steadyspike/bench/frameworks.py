@@ -14,6 +14,8 @@ class Framework:
         label: its name in tables and figures.
         factory: ``module:function`` that maps a Setting to `training_step.Variants`.
         package: the library it needs; None for ours.
+        fused: whether it runs with our fused kernels.
+        one_step: whether ours gives one step per call, as the peers' online rules do.
         through_time: whether one call sees all T steps, as in BPTT.
         convolutions: whether the step's convolutions are also timed alone.
         cuda_only: whether it is left out on a CPU.
@@ -26,6 +28,8 @@ class Framework:
     label: str
     factory: str
     package: str | None = None
+    fused: bool = False
+    one_step: bool = False
     through_time: bool = False
     convolutions: bool = False
     cuda_only: bool = False
@@ -44,6 +48,7 @@ FUSED = Framework(
     "steadyspike",
     "steadyspike (fused)",
     "steadyspike.bench.training_step:online",
+    fused=True,
     convolutions=True,
     style=("crimson", "o", ()),
 )
@@ -54,6 +59,29 @@ PLAIN = Framework(
     convolutions=True,
     note="the same training without fused kernels",
     style=("amber", "s", (5, 2)),
+)
+#: Our rules with what the peers' online rules have in place of OSR and OTS.
+AS_PEERS = (
+    Framework(
+        "steadyspike-ottt",
+        "steadyspike (OTTT)",
+        "steadyspike.bench.training_step:ottt",
+        fused=True,
+        one_step=True,
+        note="as SpikingJelly (OTTT): traces, one step per call, batch normalization of each step, "
+        "no threshold stabilizer",
+        style=("olive", "o", ()),
+    ),
+    Framework(
+        "steadyspike-sltt",
+        "steadyspike (SLTT)",
+        "steadyspike.bench.training_step:sltt",
+        fused=True,
+        one_step=True,
+        note="as SpikingJelly (SLTT): one step per call, batch normalization of each step, no "
+        "threshold stabilizer",
+        style=("olive", "s", (5, 2)),
+    ),
 )
 SPIKINGJELLY = Framework(
     "spikingjelly-bptt",
@@ -129,7 +157,7 @@ PEERS = (
         style=("slate", "X", (4, 1.2, 1, 1.2, 1, 1.2)),
     ),
 )
-FRAMEWORKS = {framework.key: framework for framework in (FUSED, PLAIN, *PEERS)}
+FRAMEWORKS = {framework.key: framework for framework in (FUSED, PLAIN, *AS_PEERS, *PEERS)}
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from steadyspike.bench.frameworks import FUSED, PEERS, PLAIN, Framework
+from steadyspike.bench.frameworks import AS_PEERS, FUSED, PEERS, PLAIN, Framework
 from steadyspike.bench.records import Measurement, Setting, Waiting
 from steadyspike.bench.worker import Worker
 
@@ -49,15 +49,15 @@ def memory_curve(args: argparse.Namespace, base: Setting) -> list[Entry]:
 
 
 def _peers(args: argparse.Namespace, base: Setting) -> list[Framework]:
-    peers = PEERS if args.peers else ()
+    peers = (*AS_PEERS, *PEERS) if args.peers else ()
     return [peer for peer in peers if base.device == "cuda" or not peer.cuda_only]
 
 
 def _at(framework: Framework, setting: Setting, args: argparse.Namespace) -> Setting:
-    """The setting with the framework's K: T for BPTT, 1 for the peers' online rules."""
+    """The setting with the framework's K: T for BPTT, 1 for the peers' online rules and ours."""
     if framework.through_time:
         return setting.but(chunk=setting.steps)
-    ours = framework.package is None
+    ours = framework.package is None and not framework.one_step
     return setting.but(chunk=min(args.chunk[0], setting.steps) if ours else 1)
 
 

@@ -96,10 +96,11 @@ def memory_curves(bench: Bench, field: str) -> dict[str, dict[int, int]]:
     curves: dict[str, dict[int, int]] = {}
     for m in bench.measurements:
         s, value = m.setting, getattr(m, field)
-        peer = FRAMEWORKS[m.framework].package is not None
+        framework = FRAMEWORKS[m.framework]
+        one_k = framework.package is not None or framework.one_step
         if value is None or s.precision != first.precision:
             continue
-        if peer or s.chunk == min(first.chunk, s.steps):
+        if one_k or s.chunk == min(first.chunk, s.steps):
             curves.setdefault(m.framework, {})[s.steps] = value
     return {key: dict(sorted(curve.items())) for key, curve in curves.items() if len(curve) > 1}
 

@@ -1,9 +1,10 @@
 """One training step, the same for every framework, and our own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -103,17 +104,30 @@ def optimizer_for(model: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def online(setting: Setting) -> Variants:
-    """The paper's method, OSR and OTS, K steps per call; on a GPU also as a CUDA graph."""
+def online(setting: Setting, **model: Any) -> Variants:
+    """The paper's method, OSR and OTS, K steps per call; on a GPU also as a CUDA graph.
+
+    ``model`` are options of the network that are others than the paper's.
+    """
     name = _kernels_in_use(setting.device)
-    variants: Variants = {name: partial(_eager, setting)}
+    variants: Variants = {name: partial(_eager, setting, **model)}
     if setting.device == "cuda":
-        variants[f"{name}, CUDA graph"] = partial(_recorded, setting)
+        variants[f"{name}, CUDA graph"] = partial(_recorded, setting, **model)
     return variants
 
 
-def _eager(setting: Setting) -> TrainingStep:
-    trainer = Trainer(experiment_of(setting), _one_batch(setting))
+def ottt(setting: Setting) -> Variants:
+    """OTTT with batch normalization of each step and fixed thresholds."""
+    return online(setting, rule="ottt", norm="per_step", stabilize_threshold=False)
+
+
+def sltt(setting: Setting) -> Variants:
+    """SLTT with batch normalization of each step and fixed thresholds."""
+    return online(setting, rule="sltt", norm="per_step", stabilize_threshold=False)
+
+
+def _eager(setting: Setting, **options: Any) -> TrainingStep:
+    trainer = Trainer(experiment_of(setting, model=options), _one_batch(setting))
     trainer.silence.watch(False)  # as in training, once every layer has fired
     model = trainer.model.train()
     frames, labels = batch_in_memory(setting)
@@ -129,9 +143,9 @@ def _eager(setting: Setting) -> TrainingStep:
     return TrainingStep(model, trainer.optimizer, losses)
 
 
-def _recorded(setting: Setting) -> TrainingStep:
+def _recorded(setting: Setting, **options: Any) -> TrainingStep:
     """The same step replayed as with ``training.cuda_graph``."""
-    eager = _eager(setting)
+    eager = _eager(setting, **options)
     batch = batch_in_memory(setting)
 
     def present(*_: Tensor) -> Tensor:
@@ -179,9 +193,18 @@ def as_graph(eager: TrainingStep, recorder: Recorder | None = None) -> TrainingS
     return TrainingStep(eager.model, eager.optimizer, losses, eager.layout, eager)
 
 
-def experiment_of(setting: Setting, *, dataset: str = "embedded", **training: Any) -> Experiment:
-    """The experiment that `steadyspike train` would read from params.yaml."""
-    model: dict[str, Any] = {
+def experiment_of(
+    setting: Setting,
+    *,
+    dataset: str = "embedded",
+    model: Mapping[str, Any] = MappingProxyType({}),
+    **training: Any,
+) -> Experiment:
+    """The experiment that `steadyspike train` would read from params.yaml.
+
+    ``model`` and ``training`` are what differs from the paper's method in those sections.
+    """
+    options: dict[str, Any] = {
         "name": "vggsnn",
         "norm": "osr",
         "stabilize_threshold": True,
@@ -193,16 +216,17 @@ def experiment_of(setting: Setting, *, dataset: str = "embedded", **training: An
         "dropout": 0.0,
         "inference_threshold": "live",
         "fallback_ratio": 20.0,
+        **model,
     }
     if setting.widths is not None:
-        model["widths"] = list(setting.widths)
+        options["widths"] = list(setting.widths)
     return Experiment.model_validate(
         {
             "name": "bench",
             "seeds": [0],
             "device": setting.device,
             "dataset": {"name": dataset, "augmentation": "crop_flip"},
-            "model": model,
+            "model": options,
             "training": {
                 "epochs": 1,
                 "batch": setting.batch,

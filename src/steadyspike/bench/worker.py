@@ -23,7 +23,7 @@ import torch
 
 from steadyspike import data
 from steadyspike.bench.convolutions import convolutions_alone
-from steadyspike.bench.frameworks import FUSED, Framework
+from steadyspike.bench.frameworks import Framework
 from steadyspike.bench.records import Setting
 from steadyspike.bench.training_run import waiting_for
 from steadyspike.bench.training_step import Variants, experiment_of
@@ -96,7 +96,7 @@ def _environment(framework: Framework, setting: Setting) -> Iterator[None]:
     os.environ |= {
         "OMP_NUM_THREADS": str(setting.threads),
         "MKL_NUM_THREADS": str(setting.threads),
-        KERNELS: "on" if framework.key == FUSED.key else "off",
+        KERNELS: "on" if framework.fused else "off",
         # Until `keep_freed_memory`, glibc returns freed tensors at once: otherwise peak memory
         # would depend on the gaps between blocks, which differ from run to run.
         "MALLOC_MMAP_THRESHOLD_": str(64 << 10),
