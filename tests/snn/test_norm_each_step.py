@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snn.norms import present, warm
 from steadyspike import sequence
+from steadyspike.models import build
 from steadyspike.snn.norm_each_step import BNTT, TAB
 
 STEPS = 4
@@ -145,3 +146,18 @@ def test_tab_takes_no_bias_of_a_convolution_in() -> None:
     """Its gradient is not 0, since earlier steps are constants; `offset` would make it so."""
     assert not TAB.takes_offset
     assert BNTT.takes_offset
+
+
+@pytest.mark.parametrize("norm", ["bntt", "tab", "tebn"])
+def test_a_network_needs_to_know_the_steps(norm: str) -> None:
+    options: dict[str, Any] = {"in_channels": 1, "num_classes": 2, "online": norm != "tebn"}
+    with pytest.raises(ValueError, match=f"norm '{norm}' needs steps, the T of the training"):
+        build("vggsnn", norm=norm, **options)
+    model = build("vggsnn", norm=norm, steps=3, widths=(2,), **options)
+    rows = [p for name, p in model.named_parameters() if name.endswith("norm.step_weight")]
+    assert {len(p) for p in rows} == ({3} if norm != "bntt" else set())
+
+
+def test_an_unknown_norm_is_named() -> None:
+    with pytest.raises(ValueError, match=r"norm must be one of 'osr', .*'tebn', not 'layer'"):
+        build("vggsnn", in_channels=1, num_classes=2, norm="layer")
