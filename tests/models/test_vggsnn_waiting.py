@@ -51,6 +51,13 @@ def without_reading_options() -> Iterator[Any]:
     yield pytest.param({"reset": "zero", "dropout": 0.2}, id="zero-dropout")
     yield pytest.param({"inference_threshold": "fixed"}, id="fixed")
     yield pytest.param({"warm_up_statistics": True}, id="warmed-up")
+    for rule in ("ottt", "ndot"):
+        yield pytest.param({"rule": rule}, id=rule)
+    for norm in ("ws", "bntt", "tab"):
+        yield pytest.param({"norm": norm, "steps": 3, "rule": "ottt"}, id=norm)
+    for norm in ("tdbn", "tebn"):
+        options = {"norm": norm, "steps": 3, "online": False, "stabilize_threshold": False}
+        yield pytest.param(options, id=norm)
 
 
 def presentations(model: nn.Module, clip: Tensor, chunks: Sequence[int]) -> None:

@@ -38,7 +38,7 @@ class Normalization:
         share: (K, 1) how much of its statistics a step has itself, the rest being constant; None
             is all.
 
-    γ and β may be (K, C), of each step.
+    γ and β may be (K, C), of each step, if it is normalized by no other statistics: r = 1, d = 0.
     """
 
     scales: Scales
@@ -150,8 +150,7 @@ class _Layer(torch.autograd.Function):
         )
         grad_weight, grad_bias, grad_offset = of_parameters
         if ctx.each_step:
-            r, d = by.step_std / by.std, (by.step_mean - by.mean) / by.std
-            grad_weight, grad_bias = grad_dot * r + grad_sum * d, grad_sum
+            grad_weight, grad_bias = grad_dot, grad_sum  # r = 1 and d = 0
         return grad_x, grad_weight, grad_bias, grad_offset if ctx.offset else None, None, None
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike.snn.norm import BatchNorm
+from steadyspike.snn.norm_each_step import of_steps
 from steadyspike.snn.sequence import StepModule
 
 
@@ -65,8 +66,6 @@ class TEBN(StepModule):
 
     def forward(self, x: Tensor) -> Tensor:
         first = self._advance(len(x))
-        last = len(self.step_weight) - 1
-        rows = [min(t, last) for t in range(first, first + len(x))]
-        weight = self.step_weight[rows].view(-1, *[1] * (x.dim() - 1))
+        weight = of_steps(self.step_weight, first, len(x)).view(-1, *[1] * (x.dim() - 1))
         y: Tensor = weight * self.norm(x)
         return y

@@ -47,8 +47,7 @@ class EachStepNorm(StepNorm):
 
         Both (K, C), as autograd sees them.
         """
-        rows = self._rows(first, steps)
-        return self.weight[rows], self.bias[rows]
+        return of_steps(self.weight, first, steps), of_steps(self.bias, first, steps)
 
     def normalization(self, x: Tensor, steps: int, offset: Tensor | None = None) -> Normalization:
         self._check(x)
@@ -66,17 +65,18 @@ class EachStepNorm(StepNorm):
         self, x: Tensor, affine: tuple[Tensor, Tensor], first: int, offset: Tensor | None
     ) -> Scales:
         backend, steps = kernels.backend(x), len(affine[0])
-        rows = self._rows(first, steps)
+        means = of_steps(self.running_mean, first, steps)
+        variances = of_steps(self.running_var, first, steps)
         return _joined(
             [
                 backend.norm_inference(
-                    (self.running_mean[row], self.running_var[row]),
+                    (means[k], variances[k]),
                     (affine[0][k], affine[1][k]),
                     offset,
                     eps=self.eps,
                     steps=1,
                 )
-                for k, row in enumerate(rows)
+                for k in range(steps)
             ]
         )
 
@@ -111,9 +111,6 @@ class EachStepNorm(StepNorm):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Moments that normalize the steps, by their own (K, C), and the steps' share in them."""
         raise NotImplementedError
-
-    def _rows(self, first: int, steps: int) -> list[int]:
-        return [min(t, self.steps - 1) for t in range(first, first + steps)]
 
     @torch.no_grad()
     def _fold(self) -> None:
@@ -153,7 +150,7 @@ class TAB(EachStepNorm):
         self.step_weight = nn.Parameter(torch.ones(steps))  # p
 
     def affine(self, first: int, steps: int) -> tuple[Tensor, Tensor]:
-        squares = self.step_weight[self._rows(first, steps)].square().unsqueeze(1)  # (K, 1)
+        squares = of_steps(self.step_weight, first, steps).square().unsqueeze(1)  # (K, 1)
         weight, bias = super().affine(first, steps)
         return squares * weight, squares * bias
 
@@ -175,6 +172,13 @@ class TAB(EachStepNorm):
             variances.append((torch.stack(self._variances) + between).mean(0))
         steps = torch.arange(first + 1, first + len(mean) + 1, dtype=mean.dtype, device=mean.device)
         return torch.stack(means), torch.stack(variances), (1 / steps).unsqueeze(1)
+
+
+def of_steps(rows: Tensor, first: int, steps: int) -> Tensor:
+    """Rows ``first`` to ``first + steps`` of (T, ...); the last one stands for those beyond T."""
+    # Not by a list as an index, which would be copied to a GPU and waited for.
+    last = len(rows) - 1
+    return torch.stack([rows[min(t, last)] for t in range(first, first + steps)])
 
 
 def _joined(each: list[Scales]) -> Scales:
