@@ -20,7 +20,7 @@ from steadyspike.evaluate.memory import KeptBytes
 from steadyspike.snn.loss import tet_loss
 from steadyspike.snn.sequence import sequence
 from steadyspike.train.config import Experiment
-from steadyspike.train.graph import WARM_UP, CudaRecorder, Recorder, Replayed
+from steadyspike.train.graph import WARM_UP, CudaRecorder, Recorder
 from steadyspike.train.trainer import Trainer
 
 CLASSES = 10
@@ -49,10 +49,14 @@ class TrainingStep:
 
     def run(self) -> None:
         """Forward passes, losses, backward passes, one step of the optimizer."""
+        self.passes()
+        self.optimizer.step()
+
+    def passes(self) -> None:
+        """All but the step of the optimizer: new gradients in place of the last ones."""
         self.optimizer.zero_grad(set_to_none=True)
         for loss in self.losses():
             loss.backward()
-        self.optimizer.step()
 
     def kept_bytes(self) -> int:
         """The most bytes that autograd keeps for backward during one batch; adds gradients."""
@@ -144,26 +148,7 @@ def _eager(setting: Setting, **options: Any) -> TrainingStep:
 
 
 def _recorded(setting: Setting, **options: Any) -> TrainingStep:
-    """The same step replayed as with ``training.cuda_graph``."""
-    eager = _eager(setting, **options)
-    batch = batch_in_memory(setting)
-
-    def present(*_: Tensor) -> Tensor:
-        eager.optimizer.zero_grad(set_to_none=True)
-        for loss in eager.losses():
-            loss.backward()
-        return torch.zeros(2)
-
-    device, parameters = batch[0].device, eager.model.parameters()
-    replayed = Replayed(present, CudaRecorder(), device, parameters)
-    for _ in range(WARM_UP + 1):
-        replayed(*batch)
-
-    def losses() -> Iterator[Tensor]:
-        replayed(*batch)  # backward passes included
-        yield from ()
-
-    return TrainingStep(eager.model, eager.optimizer, losses, eager=eager)
+    return as_graph(_eager(setting, **options))
 
 
 def as_graph(eager: TrainingStep, recorder: Recorder | None = None) -> TrainingStep:
@@ -174,10 +159,8 @@ def as_graph(eager: TrainingStep, recorder: Recorder | None = None) -> TrainingS
     recorder = recorder or CudaRecorder()
 
     def passes() -> Tensor:
-        eager.optimizer.zero_grad(set_to_none=True)
-        for loss in eager.losses():
-            loss.backward()
-        return torch.zeros(())
+        eager.passes()
+        return torch.zeros(())  # a recording's result; nothing reads it
 
     for _ in range(WARM_UP):
         recorder.warm_up(passes)
