@@ -200,8 +200,7 @@ def speed(folder: Path) -> list[str]:
     measured, where, page = _benchmark(folder)
     if not measured:
         return []
-    by_torch = [m for m in measured if m.framework.startswith("spikingjelly-bptt")]
-    baseline = min(by_torch or measured, key=lambda m: statistics.median(m.seconds))
+    baseline = tables.fastest(tables.bptt_of_spikingjelly(measured) or measured)
     lines = [_speed_row(m, baseline) for m in _five(measured, baseline)]
     headers = ["", "Images/s", f"× {tables.label(baseline)}", "Peak memory, MB"]
     table = markdown_table(headers, lines, ["left", "right", "right", "right"])
@@ -218,11 +217,8 @@ def speed(folder: Path) -> list[str]:
 
 def _one_line(measured: Sequence[Measurement], where: str, page: str) -> str:
     """Our fastest beside the fastest BPTT of another library."""
-    by_torch = [m for m in measured if m.framework.startswith("spikingjelly-bptt")]
-    ours = [m for m in measured if m.framework == FUSED.key]
-    best, other = (
-        min(each, key=lambda m: statistics.median(m.seconds)) for each in (ours, by_torch)
-    )
+    best = tables.fastest(m for m in measured if m.framework == FUSED.key)
+    other = tables.fastest(tables.bptt_of_spikingjelly(measured))
     return (
         f"On a CPU ({where}), batch {best.setting.batch}, {best.setting.precision}: "
         f"{tables.ratio(other.seconds, best.seconds)} times {tables.label(other)} "

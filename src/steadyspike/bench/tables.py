@@ -1,6 +1,6 @@
 """Tables and sentences of the benchmark's page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from statistics import median
 
@@ -22,6 +22,16 @@ def groups(bench: Bench) -> list[list[Measurement]]:
 def images_per_second(m: Measurement) -> list[float]:
     """One value per turn."""
     return [m.setting.batch / seconds for seconds in m.seconds]
+
+
+def fastest(found: Iterable[Measurement]) -> Measurement:
+    """The one of the least median time, of measurements that were all timed."""
+    return min(found, key=lambda m: median(m.seconds))
+
+
+def bptt_of_spikingjelly(found: Iterable[Measurement]) -> list[Measurement]:
+    """Those of SpikingJelly's steps by BPTT that were timed, in whatever way they ran."""
+    return [m for m in found if m.framework.startswith(SPIKINGJELLY.key) and m.seconds]
 
 
 def label(m: Measurement) -> str:
