@@ -8,3 +8,9 @@ class UserError(Exception):
     """
 
     exit_status = 2
+
+
+def first_line(error: BaseException) -> str:
+    """The type of an exception and the first line of its message, at most 300 characters."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}"[:300]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Options, experiment, first_line, noise, release
+from common import Options, experiment, noise, release
 from record import Row
 
 from steadyspike.data import Dataset
+from steadyspike.errors import first_line
 from steadyspike.train.config import Experiment
 from steadyspike.train.determinism import make_deterministic
 from steadyspike.train.digest import weights_sha256
@@ -43,8 +44,6 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 TOLERANCE = 0.02  # of the first epoch's loss, CPU to GPU: rounding moves spikes
-
-
 WORKERS = 5  # processes: compiling takes most of the time, on one core each
 ON_A_CPU = "first epoch's loss, CPU and GPU"
 WAITS = {

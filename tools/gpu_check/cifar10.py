@@ -15,7 +15,6 @@ from common import (
     Options,
     compared,
     experiment,
-    first_line,
     noise,
     peak_gigabytes,
     release,
@@ -25,6 +24,7 @@ from record import Row
 
 from steadyspike import data
 from steadyspike.data import Dataset
+from steadyspike.errors import first_line
 from steadyspike.train.accuracy import Presentation, Score, evaluate
 from steadyspike.train.config import Experiment
 from steadyspike.train.determinism import make_deterministic

@@ -110,12 +110,6 @@ def peak_gigabytes() -> float:
     return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
 
 
-def first_line(error: BaseException) -> str:
-    """An exception in one line."""
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text}"[:300]
-
-
 def compared(figure: float, relation: str, target: float, unit: str = "") -> str:
     """A target in words: `at least 14,000 images/s: reached`."""
     met = figure >= target if relation == "at least" else figure <= target

@@ -8,7 +8,6 @@ from common import (
     Options,
     compared,
     experiment,
-    first_line,
     noise,
     peak_gigabytes,
     release,
@@ -20,6 +19,7 @@ from record import Row
 from steadyspike.bench.convolutions import convolutions_alone
 from steadyspike.bench.records import Setting
 from steadyspike.bench.training_step import online
+from steadyspike.errors import first_line
 from steadyspike.train.determinism import make_deterministic
 from steadyspike.train.trainer import Trainer
 

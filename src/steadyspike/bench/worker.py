@@ -27,6 +27,7 @@ from steadyspike.bench.frameworks import Framework
 from steadyspike.bench.records import Setting
 from steadyspike.bench.training_run import waiting_for
 from steadyspike.bench.training_step import Variants, experiment_of
+from steadyspike.errors import first_line
 from steadyspike.pins import CPU_PINS, keep_freed_memory
 from steadyspike.train.determinism import make_deterministic
 from steadyspike.variables import KERNELS
@@ -126,8 +127,7 @@ def _serve(connection: Connection, framework: Framework, setting: Setting) -> No
             session = session or Session(framework, setting)
             connection.send(getattr(session, request)(**arguments))
         except Exception as error:
-            first = str(error).strip().partition("\n")[0]
-            connection.send(f"{type(error).__name__}: {first}")
+            connection.send(first_line(error))
 
 
 class Session:
