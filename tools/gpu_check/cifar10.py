@@ -23,6 +23,7 @@ from common import (
 from record import Row
 
 from steadyspike import data
+from steadyspike.bench.training_run import batch_seconds
 from steadyspike.data import Dataset
 from steadyspike.errors import first_line
 from steadyspike.train.accuracy import Presentation, Score, evaluate
@@ -113,17 +114,7 @@ def _experiment(options: Options, name: str, epochs: int) -> Experiment:
 def _epoch_seconds(one: Experiment, dataset: Dataset) -> float:
     """Of training and evaluation, from some batches after the graph is recorded."""
     trainer = Trainer(one, dataset)
-    warm_up, count = (20, 60) if one.device == "cuda" else (1, 2)
-    batches = trainer.run_epoch()
-    for _ in range(warm_up):
-        next(batches)
-    synchronize()
-    began = time.monotonic()
-    for _ in range(count):
-        next(batches)
-    synchronize()
-    each = (time.monotonic() - began) / count
-    batches.close()  # type: ignore[attr-defined]
+    each = batch_seconds(trainer, *((20, 60) if one.device == "cuda" else (1, 2)))
     for _ in range(2):  # the first records a graph
         began = time.monotonic()
         evaluate(trainer.model, dataset, Presentation.of(one), present=trainer.present)

@@ -156,17 +156,18 @@ def train_for(
 def _epoch_seconds(trainer: Trainer) -> float:
     """Estimated seconds of an epoch and its evaluation."""
     count = min(WARM_UP, max(1, trainer.batches // 4))
-    batches = trainer.run_epoch()
-
-    def run() -> None:
-        for _ in range(count):
-            next(batches, None)
-        trainer.running_metrics()  # waits for the device
-
-    run()
-    start = time.monotonic()
-    run()
-    each = (time.monotonic() - start) / count
     # A test image costs a forward pass, about a third of a training step.
     tests = len(trainer.dataset.test) / (3 * trainer.experiment.training.batch)
-    return each * (trainer.batches + tests)
+    return batch_seconds(trainer, count, count) * (trainer.batches + tests)
+
+
+def batch_seconds(trainer: Trainer, warm_up: int, count: int) -> float:
+    """Seconds of a batch of training: the mean of ``count`` after ``warm_up`` others."""
+    batches = trainer.run_epoch()
+    start = 0.0
+    for some in (warm_up, count):
+        start = time.monotonic()
+        for _ in range(some):
+            next(batches, None)
+        trainer.running_metrics()  # waits for the device
+    return (time.monotonic() - start) / count
