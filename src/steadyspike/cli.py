@@ -154,7 +154,7 @@ def parser() -> Parser:
         "those of each step learned in training (fixed), or their mean in each layer (layer)",
     )
     evaluate.add_argument(
-        "--batch", type=_positive, metavar="N", help="only print the accuracy at this batch size"
+        "--batch", type=positive, metavar="N", help="only print the accuracy at this batch size"
     )
     evaluate.add_argument(
         "--weights", type=Path, metavar="FILE", help="only print the accuracy of these weights"
@@ -250,7 +250,7 @@ def parser() -> Parser:
     _add_path(verify, *PARAMS)
     _add_path(verify, "--digests", "FILE", "reports/digests.json", "the recorded hashes")
     verify.add_argument(
-        "--batches", type=_positive, metavar="N", help="compare at most N (default: all recorded)"
+        "--batches", type=positive, metavar="N", help="compare at most N (default: all recorded)"
     )
 
     bench = _add(subcommands, commands.bench, "measure speed and memory of the training step")
@@ -285,7 +285,8 @@ def _add_run_params(subcommand: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1, as argparse's ``type``."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)

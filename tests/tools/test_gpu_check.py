@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from steadyspike.errors import UserError
 from tiny import REPOSITORY, environment
 
 TOOL = REPOSITORY / "tools" / "gpu_check"
@@ -27,8 +29,8 @@ def gpu_check(*arguments: object, **variables: str) -> "subprocess.CompletedProc
 
 
 def rehearse(folder: Path, *arguments: object) -> tuple[int, str, dict[str, Any]]:
-    """Exit status, standard output and the record."""
-    done = gpu_check("--rehearse", "--out", folder, "--logs", folder / "logs", *arguments)
+    """Exit status, standard output and the record, which lies beside the logs."""
+    done = gpu_check("--rehearse", "--logs", folder, *arguments)
     (path,) = folder.glob("*.json")
     assert f"{path}\n{path.with_suffix('.md')}\n" in done.stdout
     return done.returncode, done.stdout, json.loads(path.read_text())
@@ -76,15 +78,23 @@ def test_a_part_over_its_limit_is_a_row_and_the_others_go_on(tmp_path: Path) -> 
         (["steps", "nothing"], "expected one of environment, tests, bits"),
         (["--limit", "steps"], "expected PART=SECONDS or SECONDS, got 'steps'"),
         (["--limit", "all=3"], "expected PART=SECONDS or SECONDS, got 'all=3'"),
+        (["--epochs", "0"], "argument --epochs: expected a whole number from 1, got '0'"),
+        (["--experiments", "vggsnn-osr,vgg"], "expected some of vggsnn-per_step,vggsnn-osr,"),
+        (["--images", "gone"], "argument --images: expected a folder, got 'gone'"),
+        (["--rehearse", "--logs", "/proc/none"], "/proc/none: No such file or directory"),
+        (["--rehearse", "--out", "/proc/none"], ".json: cannot be written"),
         (["--rehearse", "--merge", "gone.json"], "gone.json: cannot be read"),
         (["--rehearse", "--merge", str(TOOL / "record.py")], "expected a file of `make gpu-check`"),
         (["environment"], "nvidia-smi finds no GPU here"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = gpu_check(*arguments, "--out", tmp_path / "out", PATH=str(tmp_path))
+    places = ("--out", tmp_path / "out", "--logs", tmp_path / "logs")
+    done = gpu_check(*places, *arguments, PATH=str(tmp_path))
     assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("gpu_check: ")
+    assert message in line
     assert not (tmp_path / "out").exists()
 
 
@@ -94,6 +104,21 @@ def test_another_machines_record_is_not_added_to(tmp_path: Path) -> None:
     done = gpu_check("environment", "--rehearse", "--merge", path)
     assert done.returncode == 2
     assert "device: expected 'CPU, a rehearsal', found 'A GPU'" in done.stderr
+
+
+def test_the_card_is_the_one_that_torch_uses(
+    modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\n[ \"$3\" = --id=1 ] && echo 'NVIDIA H100, 595.71'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    found = modules.record.query_gpu("name", "driver_version")
+    assert found == {"name": "NVIDIA H100", "driver_version": "595.71"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UserError, match="nvidia-smi finds no GPU here"):
+        modules.record.query_gpu("name")
 
 
 @pytest.fixture

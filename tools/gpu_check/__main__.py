@@ -7,64 +7,81 @@ See docs/gpu.md.
 """
 
 import argparse
-import os
 import re
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from process import run_part
-from record import REPOSITORY, Part, Record, Row, commit, read_record, text_line
+from record import (
+    PARAMS,
+    REPOSITORY,
+    Part,
+    Record,
+    Row,
+    commit,
+    query_gpu,
+    read_record,
+    text_line,
+)
 
+from steadyspike.cli import positive
 from steadyspike.errors import UserError
+from steadyspike.train.params import read_params
 
 #: Title on the page, and the limit in seconds.
 PARTS = {
     "environment": ("Environment", 60),
-    "gpu_tests": ("Tests that need a GPU", 150),
+    "tests": ("Tests that need a GPU", 150),
     "bits": ("The same bits, eager and as a CUDA graph", 120),
     "steps": ("Training steps of VGGSNN, 3×32×32, batch 128", 150),
     "loop": ("The training loop on images in the GPU's memory", 60),
     "peers": ("Beside other libraries", 240),
     "cifar10": ("CIFAR-10", 540),
 }
-ALIASES = {"tests": "gpu_tests"}
 REHEARSAL = 300  # seconds for any part: machines that only rehearse may be busy
 TITLES = {name: title for name, (title, _) in PARTS.items()}
 
 
 def main(arguments: list[str]) -> int:
-    args = _parser().parse_args(arguments)
     try:
+        args = _parser().parse_args(arguments)
         record, path = _record(args)
         return _run(args, record, path)
     except UserError as error:
         print(f"gpu_check: {error}", file=sys.stderr)
         return error.exit_status
+    except OSError as error:  # a folder that cannot be made, for example
+        print(f"gpu_check: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    command = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see python {self.prog} --help)")
+
+
+def _parser() -> Parser:
+    command = Parser(
         prog="tools/gpu_check",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shown = {name: alias for alias, name in ALIASES.items()}
-    names = [shown.get(name, name) for name in PARTS]
     add = command.add_argument
     add(
         "parts",
         nargs="*",
         metavar="PART",
-        type=_one_of(names),
-        help=f"of {', '.join(names)} (default: all)",
+        type=_part,
+        help=f"of {', '.join(PARTS)} (default: all)",
     )
-    add("--rehearse", action="store_true", help="tiny sizes on a CPU, in less than a minute")
+    add("--rehearse", action="store_true", help="tiny sizes on a CPU, in a minute or two")
     add(
         "--limit",
         action="append",
@@ -77,26 +94,25 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        default=REPOSITORY / "docs" / "runs",
-        help="the folder to write (default: docs/runs)",
+        help="the folder to write (default: docs/runs; of a rehearsal, the folder of --logs)",
     )
     add("--merge", type=Path, metavar="JSON", help="add to this file of an earlier call")
     add(
         "--images",
-        type=Path,
+        type=_folder,
         metavar="FOLDER",
         help="CIFAR-10 as {train,test}/<class>/*.png (default: datasets/cifar10, in any form)",
     )
     add(
         "--epochs",
-        type=int,
+        type=positive,
         metavar="N",
         default=60,
         help="of each CIFAR-10 experiment (default: 60)",
     )
     add(
         "--experiments",
-        type=lambda text: tuple(text.split(",")),
+        type=_experiments,
         default=("vggsnn-osr_ots", "vggsnn-osr", "vggsnn-per_step", "vggsnn-bptt"),
         metavar="LIST",
         help="of pipelines/cifar10, separated by commas, in the order of training "
@@ -118,26 +134,38 @@ def _parser() -> argparse.ArgumentParser:
     return command
 
 
-def _one_of(names: list[str]) -> Callable[[str], str]:
-    def convert(text: str) -> str:
-        if text not in names:
-            raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, got {text!r}")
-        return ALIASES.get(text, text)
-
-    return convert
+def _part(text: str) -> str:
+    if text not in PARTS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(PARTS)}, got {text!r}")
+    return text
 
 
 def _limit(text: str) -> tuple[str, float]:
     name, _, seconds = text.rpartition("=")
-    name = ALIASES.get(name, name)
     if name not in ("", *PARTS) or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", seconds):
         raise argparse.ArgumentTypeError(f"expected PART=SECONDS or SECONDS, got {text!r}")
     return name, float(seconds)
 
 
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"expected a folder, got {text!r}")
+    return Path(text)
+
+
+def _experiments(text: str) -> tuple[str, ...]:
+    known = read_params(PARAMS)
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in known:
+            message = f"expected some of {','.join(known)}, got {name!r}"
+            raise argparse.ArgumentTypeError(message)
+    return names
+
+
 def _record(args: argparse.Namespace) -> tuple[Record, Path]:
     """A new record, or the one to add to, and its file."""
-    device = "CPU, a rehearsal" if args.rehearse else _gpu()
+    device = "CPU, a rehearsal" if args.rehearse else query_gpu("name")["name"]
     now = datetime.now(UTC)
     record = Record(now.isoformat(timespec="seconds"), device, commit())
     if args.merge is not None:
@@ -148,22 +176,12 @@ def _record(args: argparse.Namespace) -> tuple[Record, Path]:
                 raise UserError(f"{args.merge}: {key}: expected {ours!r}, found {theirs!r}")
         record = earlier
     name = re.sub(r"[^a-z0-9]+", "-", device.removeprefix("NVIDIA ").lower()).strip("-")
-    date = record.date[:10]
-    return record, args.out / f"{date}-{name}-{record.commit}.json"
-
-
-def _gpu() -> str:
-    """The name of the GPU that torch uses."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", f"--id={first}"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        raise UserError("nvidia-smi finds no GPU here; `--rehearse` tries all on a CPU") from None
-    return done.stdout.strip()
+    folder = args.out or (args.logs if args.rehearse else REPOSITORY / "docs" / "runs")
+    return record, folder / f"{record.date[:10]}-{name}-{record.commit}.json"
 
 
 def _run(args: argparse.Namespace, record: Record, path: Path) -> int:
+    args.logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     limits = dict(args.limit)
     names = list(dict.fromkeys(args.parts)) or list(PARTS)
@@ -176,6 +194,7 @@ def _run(args: argparse.Namespace, record: Record, path: Path) -> int:
             part.rows = record.parts[name].rows
         record.parts[name] = part
         record.parts = {key: record.parts[key] for key in PARTS if key in record.parts}
+        record.save(path, TITLES)
         if limit < 1:
             part.state = "not run: no time was left"
         else:

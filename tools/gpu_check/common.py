@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 import torch
+from record import PARAMS
 
 from steadyspike.bench.records import Setting
 from steadyspike.data import Dataset
@@ -16,7 +16,6 @@ from steadyspike.data.dataset import Split
 from steadyspike.train.config import Experiment
 from steadyspike.train.params import merge, read_params
 
-PARAMS = Path(__file__).parents[2] / "pipelines" / "cifar10" / "params.yaml"
 WIDTHS = [4, "P", 4, "P", 8]  # of the rehearsal's network
 
 

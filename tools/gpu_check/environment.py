@@ -1,30 +1,39 @@
 """Card, driver, versions, and the ceilings of memory and matrix products."""
 
-import importlib.metadata
-import os
 import platform
-import subprocess
 from collections.abc import Iterator
 
 import torch
 from common import Options, seconds_of
-from record import Row
+from record import Row, query_gpu
 
-SMI = (
-    "name,driver_version,memory.total,clocks.max.sm,clocks.sm,clocks.mem,power.limit,vbios_version"
+from steadyspike.bench.frameworks import versions
+from steadyspike.variables import core_count
+
+FIELDS = (
+    "name",
+    "driver_version",
+    "memory.total",
+    "clocks.max.sm",
+    "clocks.sm",
+    "clocks.mem",
+    "power.limit",
+    "vbios_version",
 )
-PACKAGES = ("torch", "triton", "numpy", "pydantic", "torchvision", "spikingjelly", "cupy-cuda13x")
 
 
 def measure(options: Options) -> Iterator[Row]:
-    versions = {name: found for name in PACKAGES if (found := _version(name))}
-    versions |= {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
-    versions["cudnn"] = str(torch.backends.cudnn.version())
-    yield Row("versions", _pairs(versions), data=versions)
-    system = {"system": platform.platform(), "cores": str(len(os.sched_getaffinity(0)))}
+    found = {
+        **versions("pydantic", "torchvision", "cupy-cuda13x"),
+        "python": platform.python_version(),
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+    }
+    yield Row("versions", _pairs(found), data=found)
+    system = {"platform": platform.platform(), "cores": str(core_count())}
     yield Row("system", _pairs(system), data=system)
     if not options.rehearse:
-        card = _smi()
+        card = query_gpu(*FIELDS)
         properties = torch.cuda.get_device_properties(0)
         card |= {
             "multiprocessors": str(properties.multi_processor_count),
@@ -33,20 +42,6 @@ def measure(options: Options) -> Iterator[Row]:
         }
         yield Row("card", _pairs(card), data=card)
     yield from _ceilings(options)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _smi() -> dict[str, str]:
-    command = ["nvidia-smi", f"--query-gpu={SMI}", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
-    return dict(zip(SMI.split(","), values, strict=True))
 
 
 def _ceilings(options: Options) -> Iterator[Row]:

@@ -1,7 +1,6 @@
 """The tests with the mark `gpu`, in as many processes as pytest-xdist may start."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from xml.etree import ElementTree
 
 from common import Options
 from record import REPOSITORY, Row
+
+from steadyspike.variables import core_count
 
 MOST_PROCESSES = 8  # each holds a CUDA context
 
@@ -23,7 +24,7 @@ def measure(options: Options) -> Iterator[Row]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "gpu", "--tb=short"]
     command += [f"--junitxml={report}", "-rf"]
     if importlib.util.find_spec("xdist") and not options.rehearse:
-        command += ["-n", str(min(MOST_PROCESSES, len(os.sched_getaffinity(0))))]
+        command += ["-n", str(min(MOST_PROCESSES, core_count()))]
     done = subprocess.run([*command, *files], cwd=REPOSITORY)
     root = ElementTree.parse(report).getroot()
     cases = list(root.iter("testcase"))

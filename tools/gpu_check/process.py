@@ -27,14 +27,13 @@ def run_part(
     """Run part.py and add its rows to ``part`` as they come, then how it ended.
 
     Args:
-        name: the part's module.
+        name: the part.
         options: of `common.Options`; "seconds" is the limit.
         part: whose state is set.
-        log: receives what the process prints.
+        log: receives what the process prints; its folder exists.
         show: called after each row.
     """
     limit = options["seconds"]
-    log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 
 REPOSITORY = Path(__file__).parents[2]
+PARAMS = REPOSITORY / "pipelines" / "cifar10" / "params.yaml"
 COMMIT_VARIABLE = "STEADYSPIKE_COMMIT"
 
 
@@ -96,6 +98,19 @@ def commit() -> str:
     if named := os.environ.get(COMMIT_VARIABLE):
         return named
     return describe(REPOSITORY, digits=7) or "unknown"
+
+
+def query_gpu(*fields: str) -> dict[str, str]:
+    """What nvidia-smi says of the GPU that torch uses, by field; UserError if there is none."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    query = f"--query-gpu={','.join(fields)}"
+    command = ["nvidia-smi", query, "--format=csv,noheader", f"--id={first}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise UserError("nvidia-smi finds no GPU here; `--rehearse` tries all on a CPU") from None
+    values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
+    return dict(zip(fields, values, strict=True))
 
 
 def page(record: Record, titles: dict[str, str]) -> str:

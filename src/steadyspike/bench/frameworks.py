@@ -160,10 +160,10 @@ PEERS = (
 FRAMEWORKS = {framework.key: framework for framework in (FUSED, PLAIN, *AS_PEERS, *PEERS)}
 
 
-def versions() -> dict[str, str]:
-    """Version of each library that a measurement depends on, if installed."""
+def versions(*more: str) -> dict[str, str]:
+    """Version of each library that a measurement depends on, and of ``more``, if installed."""
     found = {}
-    for name in ("steadyspike", "torch", "triton", "numpy", "spikingjelly", "snntorch"):
+    for name in ("steadyspike", "torch", "triton", "numpy", "spikingjelly", "snntorch", *more):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
