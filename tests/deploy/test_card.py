@@ -28,19 +28,19 @@ FILES = {"README.md", "config.json", "model.safetensors"}
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained and evaluated project in ``project``, and its card at ``shared/mine``."""
+    """A trained and evaluated project in ``project``, and its card at ``given/mine``."""
     root = tmp_path_factory.mktemp("card")
     shutil.copytree(trained(), root / "project")
     evaluated = in_process(root / "project", "evaluate", "tiny")
     assert evaluated.returncode == 0, evaluated.stderr
-    result = in_process(root / "project", "export", "runs/tiny", "--card", "../shared/mine")
+    result = in_process(root / "project", "export", "runs/tiny", "--card", "../given/mine")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("../shared/mine: tiny, accuracy ")
+    assert result.stdout.startswith("../given/mine: tiny, accuracy ")
     return root
 
 
 def test_the_folder_has_all_that_is_needed(project: Path) -> None:
-    folder, run = project / "shared/mine", project / "project/runs/tiny"
+    folder, run = project / "given/mine", project / "project/runs/tiny"
     assert contents(folder).keys() == FILES
     config = read_json(folder / "config.json")
     digests, metrics = read_json(run / "digests.json"), read_metrics(run / "metrics.json")
@@ -57,9 +57,9 @@ def test_the_folder_has_all_that_is_needed(project: Path) -> None:
 
 
 def test_the_head_of_the_card_is_hugging_faces_metadata(project: Path) -> None:
-    _, head, text = (project / "shared/mine/README.md").read_text().split("---\n", 2)
+    _, head, text = (project / "given/mine/README.md").read_text().split("---\n", 2)
     metadata = yaml.safe_load(head)
-    config = read_json(project / "shared/mine/config.json")
+    config = read_json(project / "given/mine/config.json")
     assert metadata["library_name"] == "steadyspike"
     assert metadata["license"] == "mit"
     assert metadata["datasets"] == ["zalando-datasets/fashion_mnist"]
@@ -82,12 +82,12 @@ def test_the_head_of_the_card_is_hugging_faces_metadata(project: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--threshold=layer",), ("--batch=5",)])
 def test_evaluate_reads_it_back(arguments: tuple[str, ...], project: Path) -> None:
-    here = in_process(project / "project", "evaluate", "../shared/mine", *arguments)
+    here = in_process(project / "project", "evaluate", "../given/mine", *arguments)
     assert here.returncode == 0, here.stderr
     own = ("--weights=runs/tiny/model.safetensors", *arguments)
     there = in_process(project / "project", "evaluate", "tiny", *own)
     assert here.stdout.split("; ")[0] == there.stdout.strip()
-    accuracy = read_json(project / "shared/mine/config.json")["accuracy"]
+    accuracy = read_json(project / "given/mine/config.json")["accuracy"]
     assert here.stdout.endswith(f"; {accuracy:.2f} % where it was trained\n")
     if not arguments:
         assert here.stdout.startswith(f"accuracy {accuracy:.2f} %")
@@ -98,7 +98,7 @@ def test_predict_reads_it_back_where_there_is_no_data(project: Path, tmp_path: P
 
     images: Any = data.load("embedded", project / "project").test
     Image.fromarray(images.images[0, 0].numpy()).save(tmp_path / "image.png")
-    shutil.copytree(project / "shared/mine", tmp_path / "net")
+    shutil.copytree(project / "given/mine", tmp_path / "net")
     shared = in_process(tmp_path, "predict", "net", "image.png", "--json")
     assert shared.returncode == 0, shared.stderr
     (run,) = (project / "project/runs/tiny",)
@@ -107,7 +107,7 @@ def test_predict_reads_it_back_where_there_is_no_data(project: Path, tmp_path: P
 
 def test_a_shared_network_can_be_exported(project: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.pt2"
-    folder = str(project / "shared/mine")
+    folder = str(project / "given/mine")
     result = in_process(tmp_path, "export", folder, "--threshold=layer", "--out", str(out))
     assert result.returncode == 0, result.stderr
     assert out.exists()
@@ -148,7 +148,7 @@ def test_folders_and_runs_that_cannot_be_shared(project: Path, tmp_path: Path) -
     def refuses(message: str, *arguments: str) -> None:
         refused(in_process(root, "export", "tiny", *arguments), message)
 
-    refuses(r"shared/mine: exists already", "--card", str(project / "shared/mine"))
+    refuses(r"given/mine: exists already", "--card", str(project / "given/mine"))
     refuses("--threshold: expected with --out", "--card=new", "--threshold=layer")
     (root / "runs/tiny/metrics.json").unlink()
     refuses(r"metrics\.json: not found: measure it with `steadyspike evaluate tiny`", "--card=new")
@@ -159,7 +159,7 @@ def test_folders_and_runs_that_cannot_be_shared(project: Path, tmp_path: Path) -
 
 def test_shared_folders_that_are_damaged(project: Path, tmp_path: Path) -> None:
     def refuses(message: str, name: str, change: Any) -> None:
-        folder = shutil.copytree(project / "shared/mine", tmp_path / "net", dirs_exist_ok=True)
+        folder = shutil.copytree(project / "given/mine", tmp_path / "net", dirs_exist_ok=True)
         change(folder / name)
         result = in_process(project / "project", "evaluate", str(folder))
         refused(result, message)
