@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steadyspike.evaluate.metrics import Memory
 from steadyspike.report.comparison import (
@@ -95,25 +95,19 @@ def _methods(results: Results) -> Mapping[str, Row]:
 
 def order(rows: Mapping[str, Row]) -> Claim | None:
     """Table 4: vanilla BN, OSR, OSR + OTS, from the least to the most accurate."""
-    methods = ("per_step", "osr", "osr_ots")
-    if not rows.keys() >= set(methods):
+    name = "OSR is more accurate than vanilla BN, and OSR + OTS than OSR"
+    claim = _ranking(name, rows, ("per_step", "osr", "osr_ots"), ACCURACY, "Table 4")
+    if claim is None:
         return None
-    verdict, reasons = _ascending([rows[method] for method in methods], ACCURACY)
-    bn = rows["per_step"]
+    bn, reasons = rows["per_step"], claim.reasons
     every, first = (_value(bn, quantity) for quantity in (ACCURACY, FIRST_STEP))
-    if verdict != HOLDS and every - first > binomial_error(first, _images(bn)):
+    if claim.verdict != HOLDS and every - first > binomial_error(first, _images(bn)):
         reasons += (
             f"Vanilla BN's first step alone is right for {first:.1f} %, but the votes of all steps "
             f"reach {every:.1f} %: the later ones make up for it.",
         )
-    values = ", ".join(f"{_label(m)} {_text(rows[m], ACCURACY)}" for m in methods)
-    return Claim(
-        "OSR is more accurate than vanilla BN, and OSR + OTS than OSR",
-        verdict,
-        f"Table 4: {_paper_order('table4', methods)}",
-        f"{values} %; the test set alone leaves ±{binomial_error(every, _images(bn)):.1f}",
-        reasons,
-    )
+    test_error = f"the test set alone leaves ±{binomial_error(every, _images(bn)):.1f}"
+    return replace(claim, measured=f"{claim.measured}; {test_error}", reasons=reasons)
 
 
 def one_function(rows: Mapping[str, Row]) -> Claim | None:
@@ -149,18 +143,20 @@ def one_function(rows: Mapping[str, Row]) -> Claim | None:
 
 def fewer_spikes(rows: Mapping[str, Row]) -> Claim | None:
     """Table 2: OSR + OTS fires least, then OTS, vanilla BN and OSR."""
-    methods = ("osr_ots", "ots", "per_step", "osr")
+    name = "OSR + OTS fires least, then OTS, vanilla BN and OSR"
+    return _ranking(name, rows, ("osr_ots", "ots", "per_step", "osr"), RATE, "Table 2")
+
+
+def _ranking(
+    name: str, rows: Mapping[str, Row], methods: Sequence[str], quantity: Quantity, table: str
+) -> Claim | None:
+    """That methods have ever more of a quantity, in percent; None if one was not measured."""
     if not rows.keys() >= set(methods):
         return None
-    verdict, reasons = _ascending([rows[method] for method in methods], RATE)
-    values = ", ".join(f"{_label(m)} {_text(rows[m], RATE)}" for m in methods)
-    return Claim(
-        "OSR + OTS fires least, then OTS, vanilla BN and OSR",
-        verdict,
-        f"Table 2: {_paper_order('table2', methods)}",
-        f"{values} %",
-        reasons,
-    )
+    verdict, reasons = _ascending([rows[method] for method in methods], quantity)
+    theirs = _paper_order(table.lower().replace(" ", ""), methods)
+    values = ", ".join(f"{_label(m)} {_text(rows[m], quantity)}" for m in methods)
+    return Claim(name, verdict, f"{table}: {theirs}", f"{values} %", reasons)
 
 
 def steady(rows: Mapping[str, Row]) -> Claim | None:
