@@ -116,11 +116,15 @@ def test_firing_rates(pipeline: Path) -> None:
 
 
 def test_memory(pipeline: Path) -> None:
-    assert verdicts(pipeline)[FLAT].verdict == HOLDS
+    flat = verdicts(pipeline)[FLAT]
+    assert flat.verdict == HOLDS
+    assert ", the same at every T from K to 30; " in flat.measured
     path = pipeline / "runs" / "memory.csv"
     text = path.read_text()
     path.write_text(text.replace("online,1,30,61234567", "online,1,30,61234568"))
-    assert verdicts(pipeline)[FLAT].verdict == FAILS
+    grown = verdicts(pipeline)[FLAT]
+    assert grown.verdict == FAILS
+    assert ", not the same at every T from K to 30; " in grown.measured
     path.unlink()
     assert FLAT not in verdicts(pipeline)
 
