@@ -32,7 +32,6 @@ PROFILES = {
 FORMAL_PARAMETER = "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"
 WORKFLOW = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 AUTHORS = "#authors"
-UNKNOWN = "not known"  # the commit, outside a checkout
 FORMATS = {
     **{".csv": "text/csv", ".json": "application/json", ".md": "text/markdown"},
     **{".yaml": "application/yaml", ".cff": "application/yaml"},
@@ -114,8 +113,9 @@ def _graph(
     others = [path for path in ("README.md", "CITATION.cff", "LICENSE") if (root / path).exists()]
     # Records of what was measured elsewhere, on a GPU
     logs = [path.relative_to(root).as_posix() for path in (root / "docs/runs").glob("*.*")]
-    cells = list(_cells(pipeline, tables))
-    parts = [*files, settings, *others, *sorted(logs)]
+    version = commit.describe() or "not known"
+    cells = list(_cells(pipeline, tables, version))
+    others += sorted(logs)
     actions = [*map(_stage_id, stages), "#run"]
 
     yield {
@@ -134,7 +134,7 @@ def _graph(
         "author": {"@id": AUTHORS},
         "publisher": {"@id": AUTHORS},
         "conformsTo": _ids(PROFILES),
-        "hasPart": _ids(["dvc.yaml", *(_file_id(root, path) for path in parts)]),
+        "hasPart": _ids(_file_id(root, path) for path in ("dvc.yaml", *files, settings, *others)),
         "mainEntity": {"@id": "dvc.yaml"},
         "mentions": _ids([*actions, *(cell["@id"] for cell in cells)]),
     }
@@ -142,29 +142,28 @@ def _graph(
         yield {"@id": uri, "@type": "CreativeWork", "name": name, "version": uri.split("/")[-1]}
     yield {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT"}
     yield {"@id": AUTHORS, "@type": "Organization", "name": "The steadyspike authors"}
-    yield from _workflow(root, [*given, settings], made)
-    for path in files:
-        yield _file(root, path, files[path].get("md5"), example=path in given or path in made)
-    yield _file(root, settings, None, example=True)
-    for path in [*others, *sorted(logs)]:
+    yield from _workflow(root, [*given, settings], made, version)
+    for path in (*files, settings):
+        yield _file(root, path, files) | {"exampleOfWork": {"@id": _parameter_id(path)}}
+    for path in others:
         about = {"about": {"@id": "./"}} if path not in ("CITATION.cff", "LICENSE") else {}
-        yield {**_file(root, path, None, example=False), **about}
+        yield _file(root, path, files) | about
     yield from _actions(root, stages, pipeline, [*given, settings], made)
     yield from cells
 
 
-def _workflow(root: Path, given: list[str], made: list[str]) -> Iterator[Entity]:
+def _workflow(root: Path, given: list[str], made: list[str], version: str) -> Iterator[Entity]:
     yield {
         "@id": "dvc.yaml",
         "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
         "name": "dvc.yaml",
         "conformsTo": {"@id": WORKFLOW},
-        "version": commit.describe() or UNKNOWN,
+        "version": version,
         "encodingFormat": "application/yaml",
         "programmingLanguage": {"@id": "https://dvc.org"},
         "license": {"@id": LICENCE},
-        "input": _ids(f"#parameter/{quote(path)}" for path in given),
-        "output": _ids(f"#parameter/{quote(path)}" for path in made),
+        "input": _ids(map(_parameter_id, given)),
+        "output": _ids(map(_parameter_id, made)),
     }
     yield {
         "@id": "https://dvc.org",
@@ -178,11 +177,11 @@ def _workflow(root: Path, given: list[str], made: list[str]) -> Iterator[Entity]
         "@id": "#steadyspike",
         "@type": "SoftwareApplication",
         "name": "steadyspike",
-        "softwareVersion": f"{__version__}, commit {commit.describe() or UNKNOWN}",
+        "softwareVersion": f"{__version__}, commit {version}",
     }
     for path in (*given, *made):
         yield {
-            "@id": f"#parameter/{quote(path)}",
+            "@id": _parameter_id(path),
             "@type": "FormalParameter",
             "name": path,
             "additionalType": "Dataset" if (root / path).is_dir() else "File",
@@ -196,34 +195,31 @@ def _workflow(root: Path, given: list[str], made: list[str]) -> Iterator[Entity]
 def _actions(
     root: Path, stages: dict[str, Any], pipeline: Pipeline, given: list[str], made: list[str]
 ) -> Iterator[Entity]:
-    yield {
-        "@id": "#run",
-        "@type": "CreateAction",
-        "name": "run of dvc.yaml",
-        "description": "dvc repro",
-        "instrument": {"@id": "dvc.yaml"},
-        "object": _ids(_file_id(root, path) for path in given),
-        "result": _ids(_file_id(root, path) for path in made),
-        "actionStatus": "http://schema.org/CompletedActionStatus",
-    }
-    settings = {run.folder.relative_to(root).as_posix(): run for run in pipeline.runs}
-    for name, stage in stages.items():
-        outs = [file["path"] for file in stage.get("outs", [])]
-        runs = [
-            run for path, run in settings.items() if any(o.startswith(path + "/") for o in outs)
-        ]
-        deps = [file["path"] for file in stage.get("deps", []) if not _above(file["path"], made)]
-        command = stage.get("cmd", "")
-        yield {
-            "@id": _stage_id(name),
+    def action(
+        key: str, name: str, command: str, tool: str, used: Iterable[str], outs: Iterable[str]
+    ) -> Entity:
+        return {
+            "@id": key,
             "@type": "CreateAction",
             "name": name,
-            "description": command if isinstance(command, str) else " && ".join(command),
-            "instrument": {"@id": "#steadyspike"},
-            "object": _ids([*(_file_id(root, path) for path in deps), *map(_parameters_id, runs)]),
+            "description": command,
+            "instrument": {"@id": tool},
+            "object": _ids(used),
             "result": _ids(_file_id(root, path) for path in outs),
             "actionStatus": "http://schema.org/CompletedActionStatus",
         }
+
+    files = [_file_id(root, path) for path in given]
+    yield action("#run", "run of dvc.yaml", "dvc repro", "dvc.yaml", files, made)
+    folders = {f"{run.folder.relative_to(root).as_posix()}/": run for run in pipeline.runs}
+    for name, stage in stages.items():
+        outs = [file["path"] for file in stage.get("outs", [])]
+        deps = [file["path"] for file in stage.get("deps", []) if not _above(file["path"], made)]
+        runs = [run for folder, run in folders.items() if any(o.startswith(folder) for o in outs)]
+        used = [*(_file_id(root, path) for path in deps), *map(_parameters_id, runs)]
+        command = stage.get("cmd", "")
+        command = command if isinstance(command, str) else " && ".join(command)
+        yield action(_stage_id(name), name, command, "#steadyspike", used, outs)
     for run in pipeline.runs:
         yield {
             "@id": _parameters_id(run),
@@ -235,10 +231,9 @@ def _actions(
         }
 
 
-def _cells(pipeline: Pipeline, tables: list[Table]) -> Iterator[Entity]:
+def _cells(pipeline: Pipeline, tables: list[Table], version: str) -> Iterator[Entity]:
     """Every number of an experiment in a table, with commit, parameters and command."""
     runs = {run.name: run for run in pipeline.runs}
-    version = commit.describe() or UNKNOWN
     for table in tables:
         keys = [column.key for column in table.columns]
         if "experiment" not in keys:
@@ -264,20 +259,19 @@ def _cells(pipeline: Pipeline, tables: list[Table]) -> Iterator[Entity]:
                 }
 
 
-def _file(root: Path, path: str, md5: str | None, *, example: bool) -> Entity:
+def _file(root: Path, path: str, recorded: dict[str, Any]) -> Entity:
+    """A file or folder, with its MD5 if it is among those ``recorded`` in dvc.lock."""
     place = root / path
     entity: Entity = {
         "@id": _file_id(root, path),
         "@type": "Dataset" if place.is_dir() else "File",
         "name": path,
     }
-    if md5:
+    if md5 := recorded.get(path, {}).get("md5"):
         entity["identifier"] = f"md5:{md5}"
     if place.is_file():
         entity["contentSize"] = str(place.stat().st_size)
         entity["encodingFormat"] = FORMATS.get(place.suffix, "text/plain")
-    if example:
-        entity["exampleOfWork"] = {"@id": f"#parameter/{quote(path)}"}
     return entity
 
 
@@ -285,11 +279,17 @@ def _file_id(root: Path, path: str) -> str:
     return quote(path) + ("/" if (root / path).is_dir() else "")
 
 
+def _parameter_id(path: str) -> str:
+    """Of a file that the workflow takes or makes, by its role."""
+    return f"#parameter/{quote(path)}"
+
+
 def _stage_id(name: str) -> str:
     return f"#stage/{quote(name)}"
 
 
 def _parameters_id(run: Run) -> str:
+    """Of the parameters that a run was trained with."""
     return f"#parameters/{quote(run.name)}"
 
 
