@@ -55,14 +55,8 @@ def write_crate(pipeline: Path) -> Path:
     stages = _stages(root, "" if root == pipeline else f"{pipeline.name}/")
     results = Results.of_pipeline(pipeline)
     results.check_current()
-    tables = [
-        part
-        for section in report_sections(results)
-        for part in section.parts
-        if isinstance(part, Table)
-    ]
-    graph = [*_graph(root, stages, results.only, tables)]
-    content = {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph}
+    graph = _graph(root, stages, results)
+    content = {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": [*graph]}
     write_atomically(root / NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return root / NAME
 
@@ -97,9 +91,8 @@ def _check(path: Path, md5: str) -> None:
         raise UserError(f"{path}: not the file that dvc.lock records: run `dvc repro`")
 
 
-def _graph(
-    root: Path, stages: dict[str, Any], pipeline: Pipeline, tables: list[Table]
-) -> Iterator[Entity]:
+def _graph(root: Path, stages: dict[str, Any], results: Results) -> Iterator[Entity]:
+    pipeline = results.only
     files = {
         file["path"]: file
         for stage in stages.values()
@@ -114,7 +107,7 @@ def _graph(
     # Records of what was measured elsewhere, on a GPU
     logs = [path.relative_to(root).as_posix() for path in (root / "docs/runs").glob("*.*")]
     version = commit.describe() or "not known"
-    cells = list(_cells(pipeline, tables, version))
+    cells = list(_cells(results, version))
     others += sorted(logs)
     actions = [*map(_stage_id, stages), "#run"]
 
@@ -231,10 +224,13 @@ def _actions(
         }
 
 
-def _cells(pipeline: Pipeline, tables: list[Table], version: str) -> Iterator[Entity]:
+def _cells(results: Results, version: str) -> Iterator[Entity]:
     """Every number of an experiment in a table, with commit, parameters and command."""
-    runs = {run.name: run for run in pipeline.runs}
-    for table in tables:
+    runs = {run.name: run for run in results.only.runs}
+    parts = [part for section in report_sections(results) for part in section.parts]
+    for table in parts:
+        if not isinstance(table, Table):
+            continue
         keys = [column.key for column in table.columns]
         if "experiment" not in keys:
             continue
