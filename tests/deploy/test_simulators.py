@@ -21,7 +21,7 @@ from steadyspike.deploy.simulators import SIMULATORS, load, simulate
 from steadyspike.errors import UserError
 from steadyspike.train.accuracy import Presentation, evaluate
 from steadyspike.train.trainer import Trainer
-from tiny import REPOSITORY, finish, tiny_experiment
+from tiny import REPOSITORY, finish, one_line, tiny_experiment
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 Reset = Literal["subtract", "zero"]
@@ -166,7 +166,15 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / "net.nir").write_text("no NIR")
     with pytest.raises(UserError, match=r"net\.nir: not a NIR file"):
         load(tmp_path / "net.nir", "norse")
+    with pytest.raises(UserError, match=r"not a NIR file: ") as folder:
+        load(tmp_path, "norse")
+    one_line(folder.value, str(tmp_path))
     threshold = nir.Threshold(torch.ones(2).numpy())
     nir.write(tmp_path / "other.nir", nir.NIRGraph.from_list(threshold))
     with pytest.raises(UserError, match=r"other\.nir: metadata\.reset: .*steadyspike exported"):
         load(tmp_path / "other.nir", "norse")
+    graph = nir.NIRGraph.from_list(threshold)
+    graph.metadata = {"reset": "zero"}
+    nir.write(tmp_path / "timeless.nir", graph)
+    with pytest.raises(UserError, match=r"timeless\.nir: metadata\.dt: .*steadyspike exported"):
+        load(tmp_path / "timeless.nir", "norse")

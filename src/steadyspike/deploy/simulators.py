@@ -81,9 +81,13 @@ def read(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: not found") from None
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a NIR file: {error}") from None
-    if graph.metadata.get("reset") not in ("subtract", "zero"):
-        raise UserError(f"{path}: metadata.reset: expected a file that steadyspike exported")
+        reason = " ".join(str(error).split())  # HDF5's messages may have several lines
+        raise UserError(f"{path}: not a NIR file: {reason}") from None
+    reset, dt = (graph.metadata.get(key) for key in ("reset", "dt"))
+    ours = {"reset": reset in ("subtract", "zero"), "dt": isinstance(dt, float)}
+    for key, known in ours.items():
+        if not known:
+            raise UserError(f"{path}: metadata.{key}: expected a file that steadyspike exported")
     return graph
 
 
