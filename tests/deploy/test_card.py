@@ -145,11 +145,14 @@ def test_the_folder_of_ones_own_images_is_not_told(tmp_path: Path) -> None:
 def test_folders_and_runs_that_cannot_be_shared(project: Path, tmp_path: Path) -> None:
     root = shutil.copytree(project / "project", tmp_path / "project")
 
-    def refuses(message: str, *arguments: str) -> None:
-        refused(in_process(root, "export", "tiny", *arguments), message)
+    def refuses(message: str, *arguments: str, run: str = "tiny") -> None:
+        refused(in_process(root, "export", run, *arguments), message)
 
     refuses(r"given/mine: exists already", "--card", str(project / "given/mine"))
     refuses("--threshold: expected with --out", "--card=new", "--threshold=layer")
+    refuses("given/mine: has a card already", "--card=new", run=str(project / "given/mine"))
+    change_json(root / "runs/tiny/metrics.json", lambda each: each["loss"].update(train=0.5))
+    refuses(r"metrics\.json: of other weights .*`steadyspike evaluate tiny`", "--card=new")
     (root / "runs/tiny/metrics.json").unlink()
     refuses(r"metrics\.json: not found: measure it with `steadyspike evaluate tiny`", "--card=new")
     change_json(root / "runs/tiny/digests.json", lambda each: each.update(fingerprint="0" * 64))

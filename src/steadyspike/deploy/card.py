@@ -13,8 +13,9 @@ from torch import nn
 from steadyspike import __version__, commit
 from steadyspike.data.published import PUBLISHED
 from steadyspike.errors import UserError
-from steadyspike.evaluate.metrics import Measurement, Metrics, read_metrics
-from steadyspike.evaluate.trained import CONFIG, Config, open_network
+from steadyspike.evaluate.metrics import Measurement, Metrics
+from steadyspike.evaluate.run import read_measurement
+from steadyspike.evaluate.trained import CONFIG, Config, is_shared, open_network
 from steadyspike.files import write_atomically
 from steadyspike.train.config import Experiment
 from steadyspike.train.digest import weights_sha256
@@ -40,19 +41,15 @@ def write_card(
         params: the params.yaml of the run, by default the one beside its folder of runs.
 
     Raises:
-        UserError: ``out`` holds something, or the run is unfinished, not evaluated, of other
-            parameters or damaged; nothing is written.
+        UserError: ``out`` holds something; the run is unfinished, not evaluated since it was
+            trained, of other parameters or damaged, or a shared network. Nothing is written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists already: remove it or choose another name")
+    if is_shared(folder):
+        raise UserError(f"{folder}: has a card already: copy the whole folder")
     model, seen = open_network(experiment, folder)
-    path = folder / "metrics.json"
-    if not path.exists():
-        raise UserError(
-            f"{path}: not found: measure it with `steadyspike evaluate {experiment.name}`"
-        )
-    metrics = read_metrics(path)
-    measured = metrics.by_seed(experiment.seed).get(str(experiment.seed), metrics)
+    metrics, measured = read_measurement(experiment, folder)
     config = Config(
         library_version=__version__,
         commit=commit.describe(),

@@ -172,6 +172,21 @@ def read_digests(run: Experiment, folder: Path) -> Digests:
     return digests
 
 
+def read_measurement(run: Experiment, folder: Path) -> tuple[Metrics, Measurement]:
+    """``metrics.json`` and in it what was measured of one seed.
+
+    Raises:
+        UserError: the file is missing or damaged, or of other weights than were trained last.
+    """
+    path, remedy = folder / "metrics.json", f"measure it with `steadyspike evaluate {run.name}`"
+    metrics = read_record(path, Metrics, remedy)
+    measured = metrics.by_seed(run.seed).get(str(run.seed))
+    trained = read_history(folder / "history.csv", _remedy(run))[-1]
+    if measured is None or measured.loss.train != trained.train_loss:
+        raise UserError(f"{path}: of other weights than were trained last: {remedy}")
+    return metrics, measured
+
+
 def load_network(run: Experiment, dataset: Dataset, folder: Path, digests: Digests) -> nn.Module:
     """The last weights in evaluation mode; UserError if ``digests`` are not theirs."""
     model = build_model(run, dataset).eval()
