@@ -15,9 +15,9 @@ from steadyspike.deploy.folded import Folded
 from steadyspike.deploy.nir_file import write_nir
 from steadyspike.deploy.step import write_onnx, write_program
 from steadyspike.errors import UserError
-from steadyspike.evaluate.run import set_inference_threshold
+from steadyspike.evaluate.run import ots_layers, set_inference_threshold
 from steadyspike.evaluate.trained import open_network, without_samples
-from steadyspike.snn.neuron import LIF, InferenceThreshold
+from steadyspike.snn.neuron import InferenceThreshold
 from steadyspike.snn.sequence import sequence
 from steadyspike.train.config import Experiment
 
@@ -102,8 +102,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def _check_thresholds(experiment: Experiment, model: nn.Module) -> None:
-    learned = [m for m in model.modules() if isinstance(m, LIF) and m.stabilize_threshold]
-    for layer in learned:
+    for layer in ots_layers(model):
         if layer.inference_threshold != "layer":
             name = experiment.name
             raise UserError(

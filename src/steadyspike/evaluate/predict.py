@@ -14,9 +14,13 @@ from steadyspike.data.collate import evaluation_clip
 from steadyspike.errors import UserError
 from steadyspike.evaluate.metrics import Operations, Prediction, StepPrediction, TrainedOn
 from steadyspike.evaluate.operations import OperationCounter
-from steadyspike.evaluate.run import needs_learned_thresholds, set_inference_threshold
+from steadyspike.evaluate.run import (
+    lacks_learned_thresholds,
+    ots_layers,
+    set_inference_threshold,
+)
 from steadyspike.evaluate.trained import open_network, without_samples
-from steadyspike.snn.neuron import LIF, InferenceThreshold
+from steadyspike.snn.neuron import InferenceThreshold
 from steadyspike.snn.sequence import sequence
 from steadyspike.train.accuracy import Presentation, present_batch
 from steadyspike.train.config import Experiment
@@ -62,14 +66,14 @@ def predict(experiment: Experiment, folder: Path, images: Sequence[Path]) -> lis
 
 def choose_threshold(model: nn.Module) -> InferenceThreshold | Literal["constant"]:
     """Make OTS take learned thresholds in place of live ones, if there are any; names them."""
-    neurons = [m for m in model.modules() if isinstance(m, LIF) and m.stabilize_threshold]
-    if not neurons:
+    layers = ots_layers(model)
+    if not layers:
         return "constant"
-    if neurons[0].inference_threshold == "live":
+    if layers[0].inference_threshold == "live":
         set_inference_threshold(model, "fixed")
-        if any(needs_learned_thresholds(neuron) for neuron in neurons):
+        if lacks_learned_thresholds(model):
             set_inference_threshold(model, "live")
-    return neurons[0].inference_threshold
+    return layers[0].inference_threshold
 
 
 def text(predictions: Sequence[Prediction]) -> list[str]:

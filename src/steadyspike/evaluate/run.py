@@ -118,7 +118,7 @@ def measure_network(
             f"{experiment.name}: --threshold {threshold}: expected an experiment with OTS "
             "(model.stabilize_threshold: true)"
         )
-    if any(needs_learned_thresholds(module) for module in model.modules()):
+    if lacks_learned_thresholds(model):
         raise UserError(
             f"{weights}: holds no thresholds learned in training: measure it with --threshold live"
         )
@@ -128,20 +128,23 @@ def measure_network(
 
 def set_inference_threshold(model: nn.Module, threshold: InferenceThreshold) -> bool:
     """Set the source of thresholds in every layer with OTS; False if there is no such layer."""
-    layers = [m for m in model.modules() if isinstance(m, LIF) and m.stabilize_threshold]
+    layers = ots_layers(model)
     for layer in layers:
         layer.inference_threshold = threshold
     return bool(layers)
 
 
-def needs_learned_thresholds(module: nn.Module) -> bool:
-    """Whether it is a layer that infers with learned thresholds and has none."""
-    return (
-        isinstance(module, LIF)
-        and module.stabilize_threshold
-        and module.inference_threshold != "live"
-        and len(module.running_threshold) == 0
+def lacks_learned_thresholds(model: nn.Module) -> bool:
+    """Whether a layer infers with learned thresholds and has none."""
+    return any(
+        layer.inference_threshold != "live" and len(layer.running_threshold) == 0
+        for layer in ots_layers(model)
     )
+
+
+def ots_layers(model: nn.Module) -> list[LIF]:
+    """The layers of neurons whose thresholds OTS sets."""
+    return [m for m in model.modules() if isinstance(m, LIF) and m.stabilize_threshold]
 
 
 def load_run(run: Experiment, dataset: Dataset, folder: Path) -> tuple[nn.Module, list[EpochRow]]:
