@@ -148,7 +148,7 @@ def _evaluate_shared(folder: Path, options: argparse.Namespace) -> None:
     from steadyspike.evaluate.trained import measure_shared, open_run, read_config
 
     experiment, _ = open_run(folder, None)
-    score = measure_shared(folder, _load(experiment), options.threshold, options.batch)
+    score = measure_shared(experiment, folder, _load(experiment), options.threshold, options.batch)
     config = read_config(folder)
     recorded = f"; {config.accuracy:.2f} % where it was trained"
     print(f"accuracy {score.accuracy:.2f} %, loss {score.loss:.6g}{recorded}")

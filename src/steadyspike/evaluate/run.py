@@ -27,12 +27,11 @@ from steadyspike.evaluate.metrics import (
     write_metrics,
 )
 from steadyspike.evaluate.operations import OperationCounter
-from steadyspike.evaluate.weights import load_weights
+from steadyspike.evaluate.weights import load_recorded, load_weights
 from steadyspike.records import read_record
 from steadyspike.snn.neuron import LIF, InferenceThreshold
 from steadyspike.train.accuracy import Presentation, Score, evaluate
 from steadyspike.train.config import Experiment
-from steadyspike.train.digest import weights_sha256
 from steadyspike.train.history import EpochRow, best_row, read_history
 from steadyspike.train.network import build_model
 from steadyspike.train.run import run_folders
@@ -193,12 +192,8 @@ def read_measurement(run: Experiment, folder: Path) -> tuple[Metrics, Measuremen
 def load_network(run: Experiment, dataset: Dataset, folder: Path, digests: Digests) -> nn.Module:
     """The last weights in evaluation mode; UserError if ``digests`` are not theirs."""
     model = build_model(run, dataset).eval()
-    load_weights(folder / "model.safetensors", model, _remedy(run))
-    if digests.weights_sha256 != weights_sha256(model.state_dict()):
-        raise UserError(
-            f"{folder / 'model.safetensors'}: not the weights that digests.json records: "
-            f"{_remedy(run)}"
-        )
+    weights = folder / "model.safetensors"
+    load_recorded(weights, model, digests.weights_sha256, "digests.json", _remedy(run))
     return model
 
 

@@ -14,12 +14,11 @@ from steadyspike.data import Dataset, Split
 from steadyspike.errors import UserError
 from steadyspike.evaluate.metrics import Name, Percent, Record, Sha256, TrainedOn
 from steadyspike.evaluate.run import load_network, measure_network, read_digests
-from steadyspike.evaluate.weights import load_weights
+from steadyspike.evaluate.weights import load_recorded
 from steadyspike.records import read_record
 from steadyspike.snn.neuron import InferenceThreshold
 from steadyspike.train.accuracy import Score
 from steadyspike.train.config import Experiment, load_experiment
-from steadyspike.train.digest import weights_sha256
 from steadyspike.train.network import build_model
 
 CONFIG = "config.json"
@@ -80,10 +79,8 @@ def open_network(experiment: Experiment, folder: Path) -> tuple[nn.Module, Train
     if is_shared(folder):
         config = read_config(folder)
         model = build_model(experiment, without_samples(config.dataset)).eval()
-        path, remedy = folder / "model.safetensors", "copy the whole folder again"
-        load_weights(path, model, remedy)
-        if config.weights_sha256 != weights_sha256(model.state_dict()):
-            raise UserError(f"{path}: not the weights that {CONFIG} records: {remedy}")
+        weights, remedy = folder / "model.safetensors", "copy the whole folder again"
+        load_recorded(weights, model, config.weights_sha256, CONFIG, remedy)
         return model, config.dataset
     digests = read_digests(experiment, folder)
     if digests.dataset is None:
@@ -96,14 +93,17 @@ def open_network(experiment: Experiment, folder: Path) -> tuple[nn.Module, Train
 
 
 def measure_shared(
-    folder: Path, dataset: Dataset, threshold: InferenceThreshold | None, batch: int | None
+    experiment: Experiment,
+    folder: Path,
+    dataset: Dataset,
+    threshold: InferenceThreshold | None,
+    batch: int | None,
 ) -> Score:
     """The score of a shared network; ``threshold`` and ``batch`` override the experiment's.
 
     Raises:
         UserError: as `open_network`; ``dataset`` has not the images that the network was made for.
     """
-    experiment, _ = open_run(folder, None)
     model, seen = open_network(experiment, folder)
     if seen.content_sha256 not in (None, dataset.content_sha256()):
         raise UserError(

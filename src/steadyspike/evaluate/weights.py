@@ -8,6 +8,7 @@ from torch import nn
 
 from steadyspike.errors import UserError
 from steadyspike.models.state import load_state, unwrapped
+from steadyspike.train.digest import weights_sha256
 
 
 def load_weights(path: Path, model: nn.Module, remedy: str) -> None:
@@ -32,6 +33,13 @@ def load_weights(path: Path, model: nn.Module, remedy: str) -> None:
         load_state(model, unwrapped(state))
     except ValueError as error:
         raise UserError(f"{path}: weights of another network or damaged ones: {error}") from None
+
+
+def load_recorded(path: Path, model: nn.Module, sha256: str, record: str, remedy: str) -> None:
+    """As `load_weights`; UserError too if they are not those whose SHA-256 is in ``record``."""
+    load_weights(path, model, remedy)
+    if weights_sha256(model.state_dict()) != sha256:
+        raise UserError(f"{path}: not the weights that {record} records: {remedy}")
 
 
 def _is_torch_file(path: Path) -> bool:
