@@ -150,6 +150,11 @@ def test_folders_and_runs_that_cannot_be_shared(project: Path, tmp_path: Path) -
 
     refuses(r"given/mine: exists already", "--card", str(project / "given/mine"))
     refuses("--threshold: expected with --out", "--card=new", "--threshold=layer")
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["experiments"]["chosen"] = {"dataset": {"validation": 5}}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    shutil.copytree(root / "runs/tiny", root / "runs/chosen")
+    refuses("runs/chosen: dataset.validation: measured on training", "--card=new", run="chosen")
     refuses("given/mine: has a card already", "--card=new", run=str(project / "given/mine"))
     change_json(root / "runs/tiny/metrics.json", lambda each: each["loss"].update(train=0.5))
     refuses(r"metrics\.json: of other weights .*`steadyspike evaluate tiny`", "--card=new")

@@ -43,6 +43,16 @@ def test_every_number_of_the_tables_is_on_the_page(reports: Reports) -> None:
         assert piece in text
 
 
+def test_it_says_where_the_test_images_were_not_used(tmp_path: Path) -> None:
+    samples.write_params(tmp_path, {"osr_ots": {"dataset": {"validation": 1000}}})
+    write_report(tmp_path, tmp_path / "out")
+    text = text_of(read(tmp_path / "out" / "index.html"))
+    assert "1,000 training images, held out" in text
+    sentence = "Measured on the last 1,000 training images, which no experiment was trained on"
+    for name in ("table2.md", "table4.md"):
+        assert sentence in (tmp_path / "out" / name).read_text()
+
+
 def test_hostile_names_are_shown_not_obeyed(tmp_path: Path) -> None:
     samples.write_params(tmp_path, {"osr_ots": samples.EXPERIMENTS["osr_ots"]})
     samples.write_run(tmp_path, "osr_ots")

@@ -77,6 +77,7 @@ OTHERS: Mapping[str, Any] = {
     "model.head": "gesture",
     "training.epochs": 7,
     "training.batch": 7,
+    "dataset.validation": 7,
     "training.steps": 7,
     "training.learning_rate": 0.7,
     "training.momentum": 0.7,

@@ -28,6 +28,7 @@ def refusal(root: Path, **dotted: Any) -> str:
     return ""
 
 
+HELD_OUT = {"dataset.validation": 7}
 OWN = {"dataset.name": "image_folder", "dataset.path": "mine", "dataset.size": 8}
 
 
@@ -288,6 +289,11 @@ def test_a_younger_option_leaves_older_results_as_they_are() -> None:
     assert not set(_YOUNGER) & set(tiny_experiment().decisive())
     explicit = {key: value for key, value in _YOUNGER.items() if value is not None}
     assert tiny_experiment(**explicit).fingerprint() == tiny_experiment().fingerprint()
+
+
+def test_held_out_images_are_part_of_the_fingerprint() -> None:
+    assert tiny_experiment().fingerprint() != tiny_experiment(**HELD_OUT).fingerprint()
+    assert tiny_experiment(**HELD_OUT).dataset.options == {"validation": 7}
 
 
 def test_own_images_are_known_by_their_content_not_their_place() -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from steadyspike.data.images import read_fitted
+from steadyspike.errors import UserError
 from steadyspike.variables import data_root
 
 GPU_SHARE = 0.25  # of a GPU's free memory that the images of one split may take
@@ -125,6 +126,27 @@ class Dataset:
     def content_sha256(self) -> str | None:
         """`sha256` of what is in memory; None if samples lie in files, whose forms differ."""
         return self.sha256() if isinstance(self.train, Split) else None
+
+    def holding_out(self, count: int) -> "Dataset":
+        """A data set whose test split is the last ``count`` training samples, not trained on.
+
+        For choices between experiments, which must not see the test samples. Mean and standard
+        deviation stay those of all training samples. UserError if the samples are not in memory,
+        or none would be left to train on.
+        """
+        train = self.train
+        if not isinstance(train, Split):
+            raise UserError(f"dataset.validation: {self.name} is not held in memory as a whole")
+        if count >= len(train):
+            raise UserError(
+                f"dataset.validation: expected fewer than the {len(train)} training images of "
+                f"{self.name}, got {count}"
+            )
+        kept, held_out = (
+            Split(train.images[part], train.labels[part])
+            for part in (slice(None, -count), slice(-count, None))
+        )
+        return replace(self, train=kept, test=held_out)
 
     def to(self, device: torch.device) -> "Dataset":
         """Copies the splits that are in memory to a device, where they fit."""

@@ -27,8 +27,13 @@ SOURCES: dict[str, Source] = {
 NAMES: tuple[str, ...] = tuple(sorted(SOURCES))
 
 
-def load(name: str, root: Path | None = None, **options: Any) -> Dataset:
+def load(
+    name: str, root: Path | None = None, *, validation: int | None = None, **options: Any
+) -> Dataset:
     """Reads a data set and checks it against its checksums.
+
+    With ``validation`` the test split is the last so many training samples, which are not trained
+    on (`Dataset.holding_out`).
 
     ``root`` is the folder that holds the data set's own folder: by default STEADYSPIKE_DATA or
     ``datasets``, and for the embedded set the current folder, which holds ``data``. ``options``
@@ -37,7 +42,8 @@ def load(name: str, root: Path | None = None, **options: Any) -> Dataset:
     Raises UserError for an unknown name, a missing folder or file (with the command that gets
     it) and a damaged file.
     """
-    return _source(name).load(root, **options)
+    dataset = _source(name).load(root, **options)
+    return dataset if validation is None else dataset.holding_out(validation)
 
 
 def fetch(name: str, root: Path | None = None, **options: Any) -> Path:

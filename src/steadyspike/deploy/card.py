@@ -42,12 +42,18 @@ def write_card(
 
     Raises:
         UserError: ``out`` holds something; the run is unfinished, not evaluated since it was
-            trained, of other parameters or damaged, or a shared network. Nothing is written.
+            trained, of other parameters or damaged, measured on held-out training images, or a
+            shared network. Nothing is written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists already: remove it or choose another name")
     if is_shared(folder):
         raise UserError(f"{folder}: has a card already: copy the whole folder")
+    if experiment.dataset.validation is not None:
+        raise UserError(
+            f"{folder}: dataset.validation: measured on training images that were held out, "
+            "expected the test images"
+        )
     model, seen = open_network(experiment, folder)
     metrics, measured = read_measurement(experiment, folder)
     config = Config(

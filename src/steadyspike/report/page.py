@@ -77,6 +77,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     sizes = sorted({metrics.parameters for metrics in measured})
     facts = [
         ("Data set", ", ".join(map(dataset_name, pipeline.settings("dataset.name")))),
+        *_held_out(pipeline.settings("dataset.validation")),
         ("Network", ", ".join(map(architecture_name, pipeline.settings("model.name")))),
         ("Parameters", ", ".join(f"{size:,}" for size in sizes) or "not run"),
         ("Time steps T", values("training.steps")),
@@ -98,6 +99,12 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     if widths:
         facts.append(("Layer widths (P: average pooling)", "; ".join(widths)))
     return facts
+
+
+def _held_out(counts: Sequence[int | None]) -> list[tuple[str, str]]:
+    """What is measured in place of the test images, if anything is."""
+    held_out = [f"{count:,}" for count in counts if count]
+    return [("Measured on", f"{', '.join(held_out)} training images, held out")] if held_out else []
 
 
 def _columns(table: Table) -> list[Column]:

@@ -205,6 +205,7 @@ def expected_settings(cell: Cell) -> dict[str, Any]:
     values = {
         "dataset.name": cell.dataset,
         "dataset.augmentation": own["augmentation"],
+        "dataset.validation": None,
         "model.name": _architecture_key(cell.architecture),
         "model.norm": method.norm,
         "model.stabilize_threshold": method.stabilize_threshold,

@@ -201,6 +201,20 @@ def fewer_epochs(run: Run, cell: Cell) -> str:
     return f"{epochs} of {cell.epochs} epochs" if epochs < cell.epochs else ""
 
 
+def held_out_notes(rows: Iterable[Row]) -> list[str]:
+    """Where "test" does not mean the test images."""
+    found = {row.run.settings.dataset.validation for row in rows if row.run} - {None}
+    counts = ", ".join(f"{count:,}" for count in sorted(filter(None, found)))
+    return (
+        [
+            f"Measured on the last {counts} training images, which no experiment was trained on "
+            "(dataset.validation): they stand for the test images, which were not used."
+        ]
+        if found
+        else []
+    )
+
+
 def difference_notes(rows: Iterable[Row]) -> list[str]:
     """Where experiments differ from the setting of the paper's cell beside them."""
     notes = []

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 from steadyspike.report.columns import FIELDS, Field, last_accuracy
 from steadyspike.report.paper import cells
-from steadyspike.report.results import Results, Row, difference_notes, health_notes
+from steadyspike.report.results import (
+    Results,
+    Row,
+    difference_notes,
+    health_notes,
+    held_out_notes,
+)
 from steadyspike.report.table import MARK, NOT_RUN, Marked, Table, Value
 
 _IDENTITY = "method dataset network steps batch update threshold experiment"
@@ -75,7 +81,7 @@ def _value(field: Field, row: Row) -> Value:
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    return [*difference_notes(rows), *health_notes(rows)]
+    return [*held_out_notes(rows), *difference_notes(rows), *health_notes(rows)]
 
 
 def table1(results: Results) -> Table:

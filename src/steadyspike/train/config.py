@@ -62,6 +62,7 @@ class DatasetOptions(_Section):
 
     name: str
     augmentation: str
+    validation: Positive | None = None  # measured: the last so many training images, held out
     path: str | None = None  # holds train/<class>/ and test/<class>/
     size: Positive | None = None  # images are resized to size x size
     channels: Literal[1, 3] | None = None  # 1: grey, 3: colour (the default)
@@ -88,7 +89,7 @@ class DatasetOptions(_Section):
             if key not in self.options:
                 raise ValueError(f"dataset.{key}: missing; {self.name} needs it")
         for key, value in self.options.items():
-            if key not in source.required + source.optional:
+            if key not in (*source.required, *source.optional, "validation"):
                 raise ValueError(f"dataset.{key}: {self.name} has no such option, got {value!r}")
         return self
 
