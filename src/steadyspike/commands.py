@@ -224,6 +224,8 @@ def bench(options: argparse.Namespace) -> int:
     from steadyspike.bench.run import bench
 
     _clean_up_after_ctrl_c()
+    if options.experiments is not None:
+        _prepare()  # as they are trained
     return bench(options)
 
 

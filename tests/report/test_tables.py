@@ -174,6 +174,23 @@ def test_a_verdict_needs_the_whole_interval(pipeline: Path) -> None:
     assert rows["ots"]["verdict"] == "no difference shown"
 
 
+def test_without_vanilla_bn_the_papers_method_is_the_baseline(tmp_path: Path) -> None:
+    samples.write_params(tmp_path, {name: samples.EXPERIMENTS[name] for name in ("osr", "osr_ots")})
+    samples.write_run(tmp_path, "osr_ots", SEEDS["per_step"])
+    samples.write_run(tmp_path, "osr", SEEDS["osr"])
+    table = comparison(Results.of_pipeline(tmp_path))
+    assert [c.header for c in table.columns if "OSR" in c.header] == [
+        "Less OSR + OTS’s",
+        "Than OSR + OTS",
+    ]
+    (ours,) = (
+        row
+        for row in json.loads(table.to_json())["rows"]
+        if (row["quantity"], row["experiment"]) == (ACCURACY.name, "osr")
+    )
+    assert (ours["difference"], ours["verdict"]) == (1.0, "more accurate")
+
+
 def test_one_seed_has_the_test_sets_error_alone(pipeline: Path) -> None:
     assert not comparison(Results.of_pipeline(pipeline)).rows
     # 1.96 √(0.71204 * 0.28796 / 1000) = 0.02807

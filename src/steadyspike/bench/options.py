@@ -68,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure nothing, write tables and figures from the JSON files in DIR",
     )
     mode.add_argument(
+        "--experiments",
+        type=Path,
+        metavar="FILE",
+        help="only training batches of each experiment of a params.yaml, in turns; writes "
+        "bench.json beside it, for its report",
+    )
+    mode.add_argument(
         "--train",
         type=_minutes,
         metavar="MINUTES",

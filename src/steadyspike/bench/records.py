@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 
+EXPERIMENTS_FILE = "bench.json"  # beside the params.yaml of the experiments
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
@@ -84,6 +85,15 @@ class Training(Record):
     date: str
 
 
+class ExperimentSpeed(Record):
+    """A training batch of an experiment."""
+
+    experiment: str
+    seconds: list[float] = Field(min_length=1)  # of a batch, one value per turn
+    batches: int  # of an epoch
+    kept_bytes: int  # the most that autograd keeps for the backward pass at any moment
+
+
 class Machine(Record):
     device: Literal["cpu", "cuda"]
     processor: str
@@ -105,6 +115,16 @@ class Bench(Record):
     measurements: list[Measurement] = Field(min_length=1)
     waiting: Waiting | None = None
     training: Training | None = None
+
+
+class ExperimentsBench(Record):
+    """The experiments of a params.yaml beside each other."""
+
+    date: str  # ISO 8601, UTC
+    commit: str | None
+    machine: Machine
+    versions: dict[str, str]
+    experiments: list[ExperimentSpeed] = Field(min_length=1)
 
 
 def bench_file(folder: Path, device: str) -> Path:

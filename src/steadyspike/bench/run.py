@@ -7,15 +7,26 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from steadyspike import pins
 from steadyspike.bench.frameworks import FRAMEWORKS, versions
-from steadyspike.bench.records import Bench, Machine, Setting, bench_file, load, save
+from steadyspike.bench.records import (
+    EXPERIMENTS_FILE,
+    Bench,
+    ExperimentsBench,
+    Machine,
+    Setting,
+    bench_file,
+    load,
+    save,
+)
 from steadyspike.bench.tables import training_sentence
 from steadyspike.bench.write import render, tables
 from steadyspike.commit import describe
 from steadyspike.console import notify
 from steadyspike.errors import UserError
+from steadyspike.files import write_atomically
 from steadyspike.variables import core_count
 
 
@@ -28,6 +39,9 @@ def bench(args: argparse.Namespace) -> int:
     Raises:
         UserError: an argument does not suit this machine, or a file cannot be read or written.
     """
+    if args.experiments is not None:
+        _print([_measure_experiments(args.experiments)])
+        return 0
     if args.render:
         _print(render(args.out))
         return 0
@@ -70,11 +84,9 @@ def _base(args: argparse.Namespace) -> Setting:
 
 def _measure(args: argparse.Namespace, base: Setting) -> Bench:
     """Everything that the arguments ask for."""
-    import torch
-
     from steadyspike.bench import measure
 
-    load_before = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    load_before = _load()
     began = time.monotonic()
     benchmark = measure.Benchmark(lambda text: notify(f"{time.monotonic() - began:4.0f} s  {text}"))
     groups = measure.comparisons(args, base)
@@ -89,21 +101,50 @@ def _measure(args: argparse.Namespace, base: Setting) -> Bench:
     if args.data != "none":
         waiting = benchmark.measure_waiting(args.data, groups[0][0][1])
     return Bench(
-        date=_now(),
-        commit=describe(Path(__file__).parent, digits=7),
-        machine=Machine(
-            device=base.device,
-            processor=_processor(),
-            cores=core_count(),
-            instructions=torch.backends.cpu.get_cpu_capability(),
-            gpu=torch.cuda.get_device_name() if base.device == "cuda" else None,
-            system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            load=load_before,
-        ),
-        versions=versions(),
+        **_where(base.device, load_before),
         measurements=benchmark.measurements,
         waiting=waiting,
     )
+
+
+def _measure_experiments(params: Path) -> Path:
+    """`--experiments`: written beside params.yaml, whose pipeline's report shows it."""
+    from steadyspike.bench.experiments import measure
+    from steadyspike.train.config import load_experiments
+
+    load_before = _load()
+    began = time.monotonic()
+    measured = measure(params, lambda text: notify(f"{time.monotonic() - began:4.0f} s  {text}"))
+    device = next(iter(load_experiments(params).values())).device
+    result = ExperimentsBench(**_where(device, load_before), experiments=measured)
+    path = params.with_name(EXPERIMENTS_FILE)
+    write_atomically(path, result.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def _where(device: Literal["cpu", "cuda"], load_before: float | None) -> dict[str, Any]:
+    """The fields of a record that say when, of what and on which machine it is."""
+    import torch
+
+    return {
+        "date": _now(),
+        "commit": describe(Path(__file__).parent, digits=7),
+        "versions": versions(),
+        "machine": Machine(
+            device=device,
+            processor=_processor(),
+            cores=core_count(),
+            instructions=torch.backends.cpu.get_cpu_capability(),
+            gpu=torch.cuda.get_device_name() if device == "cuda" else None,
+            system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            load=load_before,
+        ),
+    }
+
+
+def _load() -> float | None:
+    """The mean number of running processes in the last minute; None where it is not known."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def _train(args: argparse.Namespace, base: Setting, before: Bench | None) -> None:

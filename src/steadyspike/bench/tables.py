@@ -5,7 +5,7 @@ from datetime import datetime
 from statistics import median
 
 from steadyspike.bench.frameworks import FRAMEWORKS, PLAIN, SPIKINGJELLY
-from steadyspike.bench.records import Bench, Measurement, Training, Waiting
+from steadyspike.bench.records import Bench, ExperimentsBench, Measurement, Training, Waiting
 from steadyspike.plotting import escape_markdown, markdown_table
 
 MEGABYTE = 1e6
@@ -162,10 +162,9 @@ def notes(bench: Bench) -> list[str]:
     return lines
 
 
-def where(bench: Bench) -> str:
-    """Hardware, versions, date and commit in one line."""
+def where(bench: Bench | ExperimentsBench, threads: int) -> str:
+    """Hardware, versions, date and commit in one line; ``threads`` are those used on a CPU."""
     machine = bench.machine
-    threads = bench.measurements[0].setting.threads
     processor = f"{machine.processor}, {threads} of {machine.cores} cores, {machine.instructions}"
     parts = [machine.gpu or processor]
     parts += [f"{name} {version}" for name, version in bench.versions.items()]

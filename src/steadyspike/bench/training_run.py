@@ -1,7 +1,7 @@
 """Training on a real data set: the time spent waiting for data, and a run of a given length."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -164,10 +164,14 @@ def _epoch_seconds(trainer: Trainer) -> float:
 def batch_seconds(trainer: Trainer, warm_up: int, count: int) -> float:
     """Seconds of a batch of training: the mean of ``count`` after ``warm_up`` others."""
     batches = trainer.run_epoch()
-    start = 0.0
-    for some in (warm_up, count):
-        start = time.monotonic()
-        for _ in range(some):
-            next(batches, None)
-        trainer.running_metrics()  # waits for the device
+    next_seconds(trainer, batches, warm_up)
+    return next_seconds(trainer, batches, count)
+
+
+def next_seconds(trainer: Trainer, batches: Iterator[int], count: int) -> float:
+    """Seconds of a batch: the mean of the next ``count`` of the trainer's epoch."""
+    start = time.monotonic()
+    for _ in range(count):
+        next(batches, None)
+    trainer.running_metrics()  # waits for the device
     return (time.monotonic() - start) / count

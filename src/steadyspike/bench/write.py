@@ -45,7 +45,10 @@ def page(bench: Bench) -> str:
 
 def tables(bench: Bench) -> str:
     """The page without its figures."""
-    parts = [f"# Measured on {bench.machine.gpu or bench.machine.processor}", where(bench)]
+    parts = [
+        f"# Measured on {bench.machine.gpu or bench.machine.processor}",
+        where(bench, bench.measurements[0].setting.threads),
+    ]
     for group in groups(bench):
         parts += [f"## {title(group)}", comparison(group, group)]
     for heading, field in (

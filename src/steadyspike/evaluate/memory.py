@@ -101,6 +101,15 @@ def measure_memory(online: Experiment, bptt: Experiment, dataset: Dataset, path:
     write_memory(path, rows)
 
 
+def kept_bytes(experiment: Experiment, dataset: Dataset) -> int:
+    """The most bytes that autograd keeps at any time of one training batch of an experiment."""
+    model = build_model(experiment, dataset).train()
+    options = experiment.training
+    return kept_for_backward(
+        model, *_first_batch(experiment, dataset), steps=options.steps, chunk=options.chunk
+    )
+
+
 def _by_steps(
     method: Literal["online", "bptt"],
     experiment: Experiment,

@@ -1,19 +1,24 @@
-"""Each method beside vanilla BN, seed by seed: what is more than chance."""
+"""Each method beside a baseline, seed by seed: what is more than chance."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steadyspike.evaluate.metrics import Measurement
+from steadyspike.report.methods import METHODS, Method
 from steadyspike.report.results import Results, Row
 from steadyspike.report.statistics import Mean, mean_of, paired_difference
 from steadyspike.report.table import Column, Table, Value
 
-BASELINE = "per_step"  # the method that others are compared with, vanilla BN
+
+def baseline_of(results: Results) -> Method:
+    """The method that others are compared with: vanilla BN, or else the paper's method."""
+    methods = {run.method.key for each in results.pipelines.values() for run in each.runs}
+    return METHODS["per_step" if "per_step" in methods else "osr_ots"]
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is compared; ``more`` and ``less`` say in words how a method differs from vanilla BN."""
+    """What is compared; ``more`` and ``less`` say how a method differs from the baseline."""
 
     name: str
     of: Callable[[Measurement], float]
@@ -53,7 +58,7 @@ SPREAD = Quantity(
 )
 QUANTITIES = (ACCURACY, FIRST_STEP, GAP, RATE, SPREAD)
 
-_COLUMNS = (
+_COLUMNS = [
     Column("quantity", "Quantity"),
     Column("method", "Method"),
     Column("dataset", "Data set"),
@@ -64,11 +69,11 @@ _COLUMNS = (
     Column("std", "±", 2),
     Column("low", "95 % from", 2),
     Column("high", "to", 2),
-    Column("difference", "Less vanilla BN’s", 2, signed=True),
+    Column("difference", "Less {}’s", 2, signed=True),
     Column("difference_low", "95 % from", 2, signed=True),
     Column("difference_high", "to", 2, signed=True),
-    Column("verdict", "Than vanilla BN"),
-)
+    Column("verdict", "Than {}"),
+]
 
 
 def of_seeds(row: Row, quantity: Quantity) -> dict[str, float]:
@@ -84,22 +89,24 @@ def difference(ours: Row, other: Row, quantity: Quantity) -> Mean | None:
 def comparison(results: Results) -> Table:
     """Means and intervals of each quantity; without rows if no experiment has several seeds."""
     rows = [row for row in results.measured() if len(row.by_seed) > 1]
+    baseline = baseline_of(results)
+    columns = [replace(column, header=column.header.format(baseline.label)) for column in _COLUMNS]
     baselines = {
         (row.dataset, row.network): row
         for row in reversed(rows)
-        if row.run is not None and row.run.method.key == BASELINE
+        if row.run is not None and row.run.method.key == baseline.key
     }
     values = [_line(row, quantity, baselines) for quantity in QUANTITIES for row in rows]
     # As in other tables, a column that does not tell rows apart is left out.
     alike = {
         place
-        for place, column in enumerate(_COLUMNS)
+        for place, column in enumerate(columns)
         if column.key in ("dataset", "network") and len({line[place] for line in values}) < 2
     }
     return Table(
         name="comparison",
-        title="What is more than chance: means over seeds, and differences from vanilla BN",
-        columns=[column for place, column in enumerate(_COLUMNS) if place not in alike],
+        title=f"What is more than chance: means over seeds, and differences from {baseline.label}",
+        columns=[column for place, column in enumerate(columns) if place not in alike],
         rows=[[v for place, v in enumerate(line) if place not in alike] for line in values],
         notes=[
             "± is the standard deviation over seeds (n − 1). Intervals are Student's t, each 95 % "

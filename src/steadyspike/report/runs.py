@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from steadyspike.bench.records import EXPERIMENTS_FILE, ExperimentsBench
 from steadyspike.errors import UserError
 from steadyspike.evaluate.metrics import (
     Digests,
@@ -107,6 +108,7 @@ class Pipeline:
     folder: Path
     runs: tuple[Run, ...]
     memory: list[Memory] | None
+    speed: ExperimentsBench | None = None  # what `steadyspike bench --experiments` measured
 
     @property
     def seeds(self) -> list[list[int]]:
@@ -158,7 +160,12 @@ def read_pipeline(folder: Path) -> Pipeline:
         seen.append(methods[name].look)
     networks = [run.network for run in runs]
     runs.sort(key=lambda run: (networks.index(run.network), run.method.rank))
-    return Pipeline(folder, tuple(runs), _if_there(folder / "runs" / "memory.csv", read_memory))
+    return Pipeline(
+        folder,
+        tuple(runs),
+        memory=_if_there(folder / "runs" / "memory.csv", read_memory),
+        speed=_if_there(folder / EXPERIMENTS_FILE, lambda p: read_record(p, ExperimentsBench)),
+    )
 
 
 def _if_there(path: Path, read: Callable[[Path], T]) -> T | None:

@@ -11,6 +11,7 @@ from steadyspike.report.figures import Figure
 from steadyspike.report.membranes import figure3
 from steadyspike.report.page import Section, page
 from steadyspike.report.results import Results
+from steadyspike.report.speed import speed_table
 from steadyspike.report.steps import steps_figure
 from steadyspike.report.table import Table
 
@@ -70,6 +71,7 @@ def report_sections(results: Results) -> list[Section]:
         "comparison": ("Seeds", [comparison(results)]),
         "firing": ("Firing rates", [tables.table2(results), figures.figure2b(results)]),
         "memory": ("Training memory", [figures.figure2a(results)]),
+        "speed": ("Speed", [speed_table(results)]),
         "membranes": ("Membrane potentials", [figure3(results)]),
         "training": ("Training", [figures.training(results)]),
         "operations": ("Operations", [tables.operations(results)]),
