@@ -29,7 +29,7 @@ NAMES = [path.parent.name for path in PARAMS]
 
 
 DATASETS = read_yaml(PIPELINES / "dvc.yaml")["stages"]["check_data"]["foreach"]  # by folder
-ON_A_CPU = ("cifar10_cpu", "methods", "own_images", "seeds")
+ON_A_CPU = ("cifar10_cpu", "methods", "own_images", "search", "seeds")
 
 
 def test_every_folder_has_its_data_checked() -> None:
@@ -102,6 +102,24 @@ def test_methods_differ_in_the_method_and_its_weight_decay_alone() -> None:
         True,
         False,
     }
+
+
+def test_the_search_has_the_protocol_of_methods_and_no_test_images() -> None:
+    ours = load_experiments(PIPELINES / "methods" / "params.yaml")["osr_ots"]
+    tried = load_experiments(PIPELINES / "search" / "params.yaml")
+    method = {
+        "name": True,
+        "seeds": True,
+        "dataset": {"validation"},
+        "model": {"rule", "norm", "warm_up_statistics"},
+        "training": {"online_update", "backward_steps", "chunk"},
+    }
+    for experiment in tried.values():
+        assert experiment.model_dump(exclude=method) == ours.model_dump(exclude=method)
+        assert experiment.dataset.validation == 1000
+    assert next(iter(tried.values())).model == ours.model
+    combinations = {str((one.model, one.training)) for one in tried.values()}
+    assert len(combinations) == len(tried)
 
 
 def test_every_experiment_has_its_stages() -> None:
