@@ -121,6 +121,20 @@ def test_outputs_appear(project: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_documented_command_prints_a_few_metrics(project: Path) -> None:
+    page = (REPOSITORY / "docs" / "trying-parameters.md").read_text()
+    command = re.search(r"^dvc metrics show .*$", page, re.MULTILINE)
+    assert command is not None
+    shown = subprocess.run(
+        command[0], cwd=project, env=dvc_environment(project), shell=True, stdout=subprocess.PIPE
+    )
+    header, _, *rows = shown.stdout.decode().strip().splitlines()
+    columns = [column.strip() for column in header.split("|")]
+    assert columns == ["Path", "accuracy.last", "after_steps.gap", "firing_rate.gross"]
+    assert len(rows) == len(EXPERIMENTS)
+
+
+@pytest.mark.slow
 def test_the_lock_stays_as_it_is_when_a_stage_runs_again(project: Path) -> None:
     """The same results, and no time or machine among what is recorded."""
     before = (project / "dvc.lock").read_text()
