@@ -185,11 +185,8 @@ def parser() -> Parser:
     )
 
     predict = _add(subcommands, commands.predict, "classify image files with a trained network")
-    predict.add_argument(
-        "run_folder",
-        type=Path,
-        metavar="RUN",
-        help="a finished run: its folder, its name in runs/, or what `export --card` wrote",
+    _add_run(
+        predict, "a finished run: its folder, its name in runs/, or what `export --card` wrote"
     )
     predict.add_argument(
         "images", type=Path, metavar="IMAGE", nargs="+", help="PNG or JPEG files of any size"
@@ -197,15 +194,9 @@ def parser() -> Parser:
     predict.add_argument(
         "--json", action="store_true", help="print every class, and operations with their energy"
     )
-    _add_run_params(predict)
 
     export = _add(subcommands, commands.export, "write a trained network for other software")
-    export.add_argument(
-        "run_folder",
-        type=Path,
-        metavar="RUN",
-        help="a finished run: its folder, or its name in runs/",
-    )
+    _add_run(export, "a finished run: its folder, or its name in runs/")
     form = export.add_mutually_exclusive_group(required=True)
     form.add_argument(
         "--out",
@@ -226,7 +217,6 @@ def parser() -> Parser:
         choices=("layer",),
         help="use one threshold a layer, the mean of those that OTS learned for each step",
     )
-    _add_run_params(export)
 
     released = _add(
         subcommands, commands.import_released, "convert a checkpoint of the paper's released code"
@@ -276,7 +266,9 @@ def _add_path(
     subcommand.add_argument(option, type=Path, metavar=metavar, default=Path(default), help=help_)
 
 
-def _add_run_params(subcommand: argparse.ArgumentParser) -> None:
+def _add_run(subcommand: argparse.ArgumentParser, summary: str) -> None:
+    """A finished run, and the file with its experiment."""
+    subcommand.add_argument("run_folder", type=Path, metavar="RUN", help=summary)
     subcommand.add_argument(
         "--params",
         type=Path,
