@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from steadyspike import pins
-from steadyspike.findings import GIB, Finding, reason, size
+from steadyspike.errors import reason
+from steadyspike.findings import GIB, Finding, size
 from steadyspike.project import data_here, environment, experiments, line_ends, versions
 from steadyspike.variables import KERNELS, core_count, data_root, kernels_enabled
 

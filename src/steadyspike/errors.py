@@ -10,6 +10,11 @@ class UserError(Exception):
     exit_status = 2
 
 
+def reason(error: BaseException) -> str:
+    """The first line of an exception's message, or its type if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
     """The type of an exception and the first line of its message, at most 300 characters."""
     text = str(error).strip().partition("\n")[0]

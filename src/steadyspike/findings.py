@@ -22,11 +22,6 @@ class Finding:
         return "problem" if self.problem else "note" if self.advice else "ok"
 
 
-def reason(error: BaseException) -> str:
-    """The first line of an error's message, or its name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def size(count: int) -> str:
     """Bytes in a readable unit."""
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count >> 20} MiB"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from steadyspike.errors import UserError
+from steadyspike.errors import UserError, reason
 from steadyspike.files import is_stray
 from steadyspike.variables import worker_count
 
@@ -43,8 +43,7 @@ def decode(
     except Exception as error:  # Pillow raises many types for a damaged file
         if isinstance(error, UnidentifiedImageError):
             error = ValueError("unknown format")  # Pillow's text names a buffer in memory
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name}: expected a whole JPEG or PNG image ({reason})") from error
+        raise UserError(f"{name}: expected a whole JPEG or PNG image ({reason(error)})") from error
 
 
 def _as_seen(file: Image.Image) -> Image.Image:

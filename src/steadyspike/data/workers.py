@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from steadyspike.console import notify
-from steadyspike.errors import UserError
+from steadyspike.errors import UserError, reason
 from steadyspike.variables import WORKERS
 
 READ_AHEAD = 2  # batches a worker
@@ -100,13 +100,13 @@ def _explained(workers: int, pool: ProcessPoolExecutor | None = None) -> Iterato
     except UserError:
         raise
     except (BrokenExecutor, OSError, MemoryError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        cause = reason(error)
         if isinstance(error, BrokenExecutor) and pool is not None:
             pool.shutdown()  # ends the other workers, by SIGTERM
             ended = {child.exitcode or 0 for child in children} - {0, -signal.SIGTERM}
-            reason = "; ".join(map(_why_ended, sorted(ended))) or "one of them ended"
+            cause = "; ".join(map(_why_ended, sorted(ended))) or "one of them ended"
         raise WorkerFailed(
-            f"the {workers} processes that read images failed: {reason}; give this machine or"
+            f"the {workers} processes that read images failed: {cause}; give this machine or"
             f" container more memory, or set {WORKERS} to less than {workers} (0 reads"
             " without other processes)"
         ) from error

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from steadyspike.errors import UserError
+from steadyspike.errors import UserError, reason
 from steadyspike.snn.shard import Shard
 from steadyspike.variables import torchrun
 
@@ -122,10 +122,9 @@ def process_group(device: str) -> Iterator[Ranks]:
     try:
         dist.init_process_group(backend, timeout=TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{started.address}: expected {world} processes to meet there within"
-            f" {TIMEOUT.seconds} s: {reason}"
+            f" {TIMEOUT.seconds} s: {reason(error)}"
         ) from error
     try:
         yield Ranks(dist.get_rank(), world)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import NoReturn
 
 from steadyspike.console import notify
-from steadyspike.errors import UserError
+from steadyspike.errors import UserError, first_line
 from steadyspike.train.signals import LIMIT, on_arrival
 
 
@@ -108,8 +108,7 @@ def launch(arguments: Sequence[str], check: Callable[[Sequence[str]], object]) -
                 f"launch: port {options.master_port} is in use on this machine: choose another"
                 " with --master-port, or use --standalone, which finds a free one"
             ) from error
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"launch: torchrun: {type(error).__name__}: {reason}") from error
+        raise UserError(f"launch: torchrun: {first_line(error)}") from error
     return 0
 
 
