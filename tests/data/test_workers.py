@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from steadyspike.data import workers
-from steadyspike.data.workers import WorkerFailed, filled
+from steadyspike.data.workers import filled
 from steadyspike.errors import UserError
 from tiny import environment, one_line
 
@@ -56,7 +56,7 @@ def test_what_a_worker_raises_ends_all() -> None:
         RuntimeError("can't start new thread"): "can't start new thread",
     }
     for error, words in cases.items():
-        with pytest.raises(WorkerFailed) as caught:
+        with pytest.raises(UserError) as caught:
             list(filled(raising(error), PARTS, (2,), 2))
         one_line(caught.value, words, "STEADYSPIKE_WORKERS", "container more memory")
     with pytest.raises(UserError, match=r"^a bad image$"):
@@ -71,7 +71,7 @@ def test_a_worker_that_dies_is_named_by_its_signal(number: signal.Signals) -> No
             os.kill(os.getpid(), number)
 
     began = time.monotonic()
-    with pytest.raises(WorkerFailed) as caught:
+    with pytest.raises(UserError) as caught:
         list(filled(die, PARTS, (2,), 2))
     one_line(caught.value, f"one was ended by {number.name}")
     assert time.monotonic() - began < 5
@@ -89,7 +89,7 @@ def test_workers_that_cannot_start(limit: str, monkeypatch: pytest.MonkeyPatch) 
         "memory": (workers.mmap, "mmap"),
     }
     monkeypatch.setattr(*place[limit], refuse)
-    with pytest.raises(WorkerFailed) as caught:
+    with pytest.raises(UserError) as caught:
         list(filled(write_index, PARTS, (2,), 2))
     one_line(caught.value, "the 2 processes that read images failed", "No space left on device")
     assert no_process_is_left()

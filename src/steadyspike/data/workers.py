@@ -32,10 +32,6 @@ _fill: Fill  # of a worker process
 _slots: NDArray[np.uint8]
 
 
-class WorkerFailed(UserError):
-    """A worker process ended or could not go on; training stands between two batches."""
-
-
 def filled(
     fill: Fill, parts: Sequence[Sequence[int]], shape: tuple[int, ...], workers: int
 ) -> Generator[NDArray[np.uint8], None, None]:
@@ -44,8 +40,8 @@ def filled(
     An array is overwritten once the next one is asked for. ``workers`` may be 0.
 
     Raises:
-        WorkerFailed: a worker ended, or could not be started; names the cause and a remedy.
-        UserError: as ``fill`` does.
+        UserError: as ``fill`` does; or a worker ended or could not be started: names the cause and
+            a remedy.
     """
     workers = min(workers, len(parts))
     ahead = max(1, min(workers * READ_AHEAD, len(parts)))
@@ -93,7 +89,7 @@ def _pool(workers: int, fill: Fill, slots: NDArray[np.uint8]) -> Iterator[Proces
 
 @contextmanager
 def _explained(workers: int, pool: ProcessPoolExecutor | None = None) -> Iterator[None]:
-    """Raises WorkerFailed instead of whatever keeps workers from starting or going on."""
+    """Raises errors of starting the workers, and of their ending early, as one UserError."""
     children = multiprocessing.active_children()
     try:
         yield
@@ -105,7 +101,7 @@ def _explained(workers: int, pool: ProcessPoolExecutor | None = None) -> Iterato
             pool.shutdown()  # ends the other workers, by SIGTERM
             ended = {child.exitcode or 0 for child in children} - {0, -signal.SIGTERM}
             cause = "; ".join(map(_why_ended, sorted(ended))) or "one of them ended"
-        raise WorkerFailed(
+        raise UserError(
             f"the {workers} processes that read images failed: {cause}; give this machine or"
             f" container more memory, or set {WORKERS} to less than {workers} (0 reads"
             " without other processes)"
@@ -121,7 +117,7 @@ def _why_ended(status: int) -> str:
 
 
 def _wait_for(future: "Future[None]") -> None:
-    """Waits without end, but not in silence."""
+    """Waits for as long as it takes; every `PATIENCE` seconds a note says so."""
     waited = 0.0
     while not wait([future], PATIENCE).done:
         waited += PATIENCE
