@@ -224,18 +224,15 @@ def fetch(kind: Cifar, root: Path | None) -> Path:
     used, once its SHA-256 is checked, and kept; a downloaded one is removed after unpacking.
     """
     root = fetched_root(root)
-    folders = _has_class_folders(kind, root)
-    if not folders and find(kind, root) is None:
+    if find(kind, root) is None and not _has_class_folders(kind, root):
         _download(kind, root)
-    dataset = load(kind, root)
-    files = {}
-    if not folders:
-        folder = _checked_folder(kind, root)
-        files = {name: file_sum(folder / name) for name in kind.files}
+    dataset = load(kind, root)  # checks every file
+    folder = find(kind, root)  # None: class folders were read
+    files = {name: file_sum(folder / name) for name in kind.files} if folder else {}
     manifest = manifest_of_files(
         files,
         name=kind.name,
-        form="class folders" if folders else "archive",
+        form="archive" if folder else "class folders",
         counts={"train": len(dataset.train), "test": len(dataset.test)},
         images_sha256={"train": dataset.train.digest, "test": dataset.test.digest},
     )
