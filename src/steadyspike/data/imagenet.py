@@ -6,7 +6,6 @@ hashed: the manifest records classes, counts, bytes, and a digest of all names a
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -253,9 +252,8 @@ def load(root: Path | None, expected: Expected = ILSVRC2012) -> Dataset:
     path = root / f"{NAME}.manifest.json"
     if path.exists():
         known = read_manifest(path, "remove it and run `steadyspike fetch imagenet`")
-        found = json.loads(json.dumps(describe(splits)))
-        for split in SPLITS:
-            if known.get("splits", {}).get(split) != found["splits"][split]:
+        for split, found in splits.items():
+            if known.get("splits", {}).get(split) != found.facts:
                 raise UserError(
                     f"{root / NAME}: {split}: not what {path} describes; put the files back, or"
                     " run `steadyspike fetch imagenet` to accept these"
