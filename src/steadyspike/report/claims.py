@@ -13,12 +13,13 @@ from steadyspike.report.comparison import (
     SPREAD,
     Quantity,
     difference,
+    mean_of_seeds,
     of_seeds,
 )
 from steadyspike.report.methods import METHODS
 from steadyspike.report.paper import cells
 from steadyspike.report.results import Results, Row
-from steadyspike.report.statistics import binomial_error, mean_of
+from steadyspike.report.statistics import binomial_error
 from steadyspike.report.table import Column, Table
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
@@ -235,12 +236,12 @@ def _worst(verdicts: Sequence[str]) -> str:
 
 
 def _value(row: Row, quantity: Quantity) -> float:
-    return mean_of(list(of_seeds(row, quantity).values())).value
+    return mean_of_seeds(row, quantity).value
 
 
 def _text(row: Row, quantity: Quantity) -> str:
     """`84.7`, of several seeds `84.7 ± 0.3`, the half-width of the interval."""
-    mean = mean_of(list(of_seeds(row, quantity).values()))
+    mean = mean_of_seeds(row, quantity)
     value = f"{mean.value:.1f}".removeprefix("-") if abs(mean.value) < 0.05 else f"{mean.value:.1f}"
     return value if mean.half_width is None else f"{value} ± {mean.half_width:.1f}"
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steadyspike.evaluate.metrics import Measurement, Metrics
+from steadyspike.report.comparison import FIRST_STEP, GAP
 from steadyspike.report.methods import NORM_LABELS
 from steadyspike.report.results import Row
 from steadyspike.report.statistics import binomial_error
@@ -12,6 +13,7 @@ from steadyspike.report.table import NOT_MEASURED, NOT_REPORTED, NOT_RUN, QUOTED
 from steadyspike.train.config import Experiment
 
 Getter = Callable[[Row], Value]
+Number = Callable[[Measurement], float | None]  # of one seed
 Condition = Callable[[Sequence[Row]], bool]
 
 
@@ -28,11 +30,16 @@ def last_accuracy(row: Row) -> Value:
     """Of the last epoch's weights, in percent; the mean over seeds."""
     if row.quoted:
         return QUOTED
-    found = row.each_seeds(_last(row))
+    return _mean(row, _last(row))
+
+
+def _mean(row: Row, number: Number) -> Value:
+    """Over the seeds that have been measured."""
+    found = row.each_seeds(number)
     return statistics.fmean(found) if found else NOT_RUN
 
 
-def _last(row: Row) -> Callable[[Measurement], float | None]:
+def _last(row: Row) -> Number:
     if row.inference:
         return lambda m: getattr(m.inference, row.inference)
     return lambda m: m.accuracy.last
@@ -47,11 +54,10 @@ def _best_accuracy(row: Row) -> Value:
         return QUOTED
     if row.inference:
         return NOT_RUN if last_accuracy(row) == NOT_RUN else NOT_MEASURED
-    found = row.each_seeds(_best)
-    return statistics.fmean(found) if found else NOT_RUN
+    return _mean(row, _best)
 
 
-def _deviation(number: Callable[[Row], Callable[[Measurement], float | None]]) -> Getter:
+def _deviation(number: Callable[[Row], Number]) -> Getter:
     """The sample standard deviation over seeds, which divides by n - 1."""
 
     def deviation(row: Row) -> Value:
@@ -63,22 +69,10 @@ def _deviation(number: Callable[[Row], Callable[[Measurement], float | None]]) -
 
 def _test_error(row: Row) -> Value:
     """Of the mean accuracy: half its 95 % interval, for the test images are but a sample."""
-    found = row.each_seeds(_last(row))
-    if not found or row.metrics is None:
+    accuracy = _mean(row, _last(row))
+    if isinstance(accuracy, str) or row.metrics is None:
         return NOT_RUN
-    return binomial_error(statistics.fmean(found), row.metrics.evaluation.test_images)
-
-
-def _first_step(row: Row) -> Value:
-    """Accuracy of the first step's own output at inference, in percent."""
-    found = row.each_seeds(lambda m: m.after_steps.inference.step_accuracy[0])
-    return statistics.fmean(found) if found else NOT_RUN
-
-
-def _gap(row: Row) -> Value:
-    """How much more accurate the first step is by the function that training computes."""
-    found = row.each_seeds(lambda m: m.after_steps.gap)
-    return statistics.fmean(found) if found else NOT_RUN
+    return binomial_error(accuracy, row.metrics.evaluation.test_images)
 
 
 def _rate(row: Row) -> Value:
@@ -193,8 +187,10 @@ FIELDS = {
         Field(Column("accuracy_best", "Accuracy, best epoch, %", 2), _best_accuracy),
         Field(Column("accuracy_best_std", "±", 2), _deviation(lambda _: _best), _several_seeds),
         Field(Column("test_error", "Test set's error, ±", 2), _test_error),
-        Field(Column("first_step", "First step alone, %", 2), _first_step),
-        Field(Column("gap", "Train–inference gap, first step", 2), _gap),
+        Field(
+            Column("first_step", "First step alone, %", 2), lambda row: _mean(row, FIRST_STEP.of)
+        ),
+        Field(Column("gap", "Train–inference gap, first step", 2), lambda row: _mean(row, GAP.of)),
         Field(Column("gross_firing_rate", "Gross firing rate, %", 2), _rate),
         Field(
             Column("paper", "Paper, %", 2),

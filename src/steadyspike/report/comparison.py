@@ -81,6 +81,11 @@ def of_seeds(row: Row, quantity: Quantity) -> dict[str, float]:
     return {seed: quantity.of(measured) for seed, measured in row.by_seed.items()}
 
 
+def mean_of_seeds(row: Row, quantity: Quantity) -> Mean:
+    """The quantity's mean, with its interval."""
+    return mean_of(list(of_seeds(row, quantity).values()))
+
+
 def difference(ours: Row, other: Row, quantity: Quantity) -> Mean | None:
     """The paired difference of two experiments; None if they share no seed."""
     return paired_difference(of_seeds(ours, quantity), of_seeds(other, quantity))
@@ -120,7 +125,7 @@ def comparison(results: Results) -> Table:
 
 
 def _line(row: Row, quantity: Quantity, baselines: Mapping[tuple[str, str], Row]) -> list[Value]:
-    mean = mean_of(list(of_seeds(row, quantity).values()))
+    mean = mean_of_seeds(row, quantity)
     baseline = baselines.get((row.dataset, row.network))
     found = None
     if baseline is not None and baseline is not row:
