@@ -98,17 +98,18 @@ def _graph(root: Path, stages: dict[str, Any], results: Results) -> Iterator[Ent
         for stage in stages.values()
         for file in [*stage.get("deps", []), *stage.get("outs", [])]
     }
-    made = [file["path"] for stage in stages.values() for file in stage.get("outs", [])]
-    # The folder `runs` is what the stages before have made.
-    files = {path: file for path, file in files.items() if path in made or not _above(path, made)}
-    given = [path for path in files if path not in made]
+    outputs = [file["path"] for stage in stages.values() for file in stage.get("outs", [])]
+    # The folder `runs`, an input of the report, holds outputs of the stages before.
+    files = {
+        path: file for path, file in files.items() if path in outputs or not _above(path, outputs)
+    }
     settings = str((pipeline.folder / "params.yaml").relative_to(root))
+    inputs = [*(path for path in files if path not in outputs), settings]
     others = [path for path in ("README.md", "CITATION.cff", "LICENSE") if (root / path).exists()]
     # Records of what was measured elsewhere, on a GPU
-    logs = [path.relative_to(root).as_posix() for path in (root / "docs/runs").glob("*.*")]
+    others += sorted(path.relative_to(root).as_posix() for path in (root / "docs/runs").glob("*.*"))
     version = commit.describe() or "not known"
     cells = list(_cells(results, version))
-    others += sorted(logs)
     actions = [*map(_stage_id, stages), "#run"]
 
     yield {
@@ -135,17 +136,17 @@ def _graph(root: Path, stages: dict[str, Any], results: Results) -> Iterator[Ent
         yield {"@id": uri, "@type": "CreativeWork", "name": name, "version": uri.split("/")[-1]}
     yield {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT"}
     yield {"@id": AUTHORS, "@type": "Organization", "name": "The steadyspike authors"}
-    yield from _workflow(root, [*given, settings], made, version)
+    yield from _workflow(root, inputs, outputs, version)
     for path in (*files, settings):
         yield _file(root, path, files) | {"exampleOfWork": {"@id": _parameter_id(path)}}
     for path in others:
         about = {"about": {"@id": "./"}} if path not in ("CITATION.cff", "LICENSE") else {}
         yield _file(root, path, files) | about
-    yield from _actions(root, stages, pipeline, [*given, settings], made)
+    yield from _actions(root, stages, pipeline, inputs, outputs)
     yield from cells
 
 
-def _workflow(root: Path, given: list[str], made: list[str], version: str) -> Iterator[Entity]:
+def _workflow(root: Path, inputs: list[str], outputs: list[str], version: str) -> Iterator[Entity]:
     yield {
         "@id": "dvc.yaml",
         "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
@@ -155,8 +156,8 @@ def _workflow(root: Path, given: list[str], made: list[str], version: str) -> It
         "encodingFormat": "application/yaml",
         "programmingLanguage": {"@id": "https://dvc.org"},
         "license": {"@id": LICENCE},
-        "input": _ids(map(_parameter_id, given)),
-        "output": _ids(map(_parameter_id, made)),
+        "input": _ids(map(_parameter_id, inputs)),
+        "output": _ids(map(_parameter_id, outputs)),
     }
     yield {
         "@id": "https://dvc.org",
@@ -172,7 +173,7 @@ def _workflow(root: Path, given: list[str], made: list[str], version: str) -> It
         "name": "steadyspike",
         "softwareVersion": f"{__version__}, commit {version}",
     }
-    for path in (*given, *made):
+    for path in (*inputs, *outputs):
         yield {
             "@id": _parameter_id(path),
             "@type": "FormalParameter",
@@ -186,7 +187,7 @@ def _workflow(root: Path, given: list[str], made: list[str], version: str) -> It
 
 
 def _actions(
-    root: Path, stages: dict[str, Any], pipeline: Pipeline, given: list[str], made: list[str]
+    root: Path, stages: dict[str, Any], pipeline: Pipeline, inputs: list[str], outputs: list[str]
 ) -> Iterator[Entity]:
     def action(
         key: str, name: str, command: str, tool: str, used: Iterable[str], outs: Iterable[str]
@@ -202,12 +203,12 @@ def _actions(
             "actionStatus": "http://schema.org/CompletedActionStatus",
         }
 
-    files = [_file_id(root, path) for path in given]
-    yield action("#run", "run of dvc.yaml", "dvc repro", "dvc.yaml", files, made)
+    files = [_file_id(root, path) for path in inputs]
+    yield action("#run", "run of dvc.yaml", "dvc repro", "dvc.yaml", files, outputs)
     folders = {f"{run.folder.relative_to(root).as_posix()}/": run for run in pipeline.runs}
     for name, stage in stages.items():
         outs = [file["path"] for file in stage.get("outs", [])]
-        deps = [file["path"] for file in stage.get("deps", []) if not _above(file["path"], made)]
+        deps = [file["path"] for file in stage.get("deps", []) if not _above(file["path"], outputs)]
         runs = [run for folder, run in folders.items() if any(o.startswith(folder) for o in outs)]
         used = [*(_file_id(root, path) for path in deps), *map(_parameters_id, runs)]
         command = stage.get("cmd", "")
@@ -289,9 +290,9 @@ def _parameters_id(run: Run) -> str:
     return f"#parameters/{quote(run.name)}"
 
 
-def _above(path: str, made: Iterable[str]) -> bool:
+def _above(path: str, others: Iterable[str]) -> bool:
     """Whether it is a folder that holds some of these."""
-    return any(each.startswith(path + "/") for each in made)
+    return any(each.startswith(path + "/") for each in others)
 
 
 def _ids(names: Iterable[str]) -> list[Entity] | Entity:
