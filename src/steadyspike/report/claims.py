@@ -57,13 +57,13 @@ def claims(results: Results) -> list[Claim]:
     return [claim for claim in found if claim is not None]
 
 
-def claims_table(claims: Sequence[Claim]) -> Table:
+def claims_table(results: Results) -> Table:
     """A row for each."""
     return Table(
         "claims",
         "The paper's claims in these networks",
         _COLUMNS,
-        [[c.name, c.verdict, c.paper, c.measured, c.why] for c in claims],
+        [[c.name, c.verdict, c.paper, c.measured, c.why] for c in claims(results)],
         [
             "A difference between methods is decided by the 95 % interval of paired seeds; one "
             "seed decides none, whatever its numbers."

@@ -19,8 +19,7 @@ from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 from steadyspike.report.results import Results
 from steadyspike.report.runs import Pipeline, Run
-from steadyspike.report.table import Table
-from steadyspike.report.write import report_sections
+from steadyspike.report.write import report_tables
 from steadyspike.train.params import read_yaml
 
 NAME = "ro-crate-metadata.json"
@@ -228,10 +227,7 @@ def _actions(
 def _cells(results: Results, version: str) -> Iterator[Entity]:
     """Every number of an experiment in a table, with commit, parameters and command."""
     runs = {run.name: run for run in results.only.runs}
-    parts = [part for section in report_sections(results) for part in section.parts]
-    for table in parts:
-        if not isinstance(table, Table):
-            continue
+    for table in report_tables(results):
         keys = [column.key for column in table.columns]
         if "experiment" not in keys:
             continue

@@ -1,11 +1,12 @@
 """Writes a report: every file is computed before the first is written."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from steadyspike.files import write_atomically
 from steadyspike.report import figures, tables
-from steadyspike.report.claims import claims, claims_table
+from steadyspike.report.claims import claims_table
 from steadyspike.report.comparison import comparison
 from steadyspike.report.figures import Figure
 from steadyspike.report.membranes import figure3
@@ -14,6 +15,25 @@ from steadyspike.report.results import Results
 from steadyspike.report.speed import speed_table
 from steadyspike.report.steps import steps_figure
 from steadyspike.report.table import Table
+
+Tables = Sequence[Callable[[Results], Table | None]]
+Figures = Sequence[Callable[[Results], Figure | None]]
+
+#: The page's sections by their anchors: title, tables, and figures below them.
+SECTIONS: dict[str, tuple[str, Tables, Figures]] = {
+    "steps": ("After each time step", (), (steps_figure,)),
+    "claims": ("The paper's claims here", (claims_table,), ()),
+    "accuracy": ("Accuracy", (tables.table1, tables.table4), ()),
+    "comparison": ("Seeds", (comparison,), ()),
+    "firing": ("Firing rates", (tables.table2,), (figures.figure2b,)),
+    "memory": ("Training memory", (), (figures.figure2a,)),
+    "speed": ("Speed", (speed_table,), ()),
+    "membranes": ("Membrane potentials", (), (figure3,)),
+    "training": ("Training", (), (figures.training,)),
+    "operations": ("Operations", (tables.operations,), ()),
+    "appendix": ("Appendix E", (tables.appendix_e,), ()),
+    "experiments": ("Experiments", (tables.experiments,), ()),
+}
 
 
 def write_report(pipeline: Path, out: Path) -> list[Path]:
@@ -51,7 +71,7 @@ def write_paper_report(pipelines: Path, out: Path) -> list[Path]:
 
 def _write(results: Results, out: Path, more: dict[str, str]) -> list[Path]:
     results.check_current()
-    sections = report_sections(results)
+    sections = _sections(results)
     contents = {**more, "index.html": page(results, sections)}
     for section in sections:
         for part in section.parts:
@@ -62,27 +82,25 @@ def _write(results: Results, out: Path, more: dict[str, str]) -> list[Path]:
     return [out / name for name in sorted(contents)]
 
 
-def report_sections(results: Results) -> list[Section]:
-    """All tables and figures; those without a row are left out."""
-    sections: dict[str, tuple[str, list[Table | Figure | None]]] = {
-        "steps": ("After each time step", [steps_figure(results)]),
-        "claims": ("The paper's claims here", [claims_table(claims(results))]),
-        "accuracy": ("Accuracy", [tables.table1(results), tables.table4(results)]),
-        "comparison": ("Seeds", [comparison(results)]),
-        "firing": ("Firing rates", [tables.table2(results), figures.figure2b(results)]),
-        "memory": ("Training memory", [figures.figure2a(results)]),
-        "speed": ("Speed", [speed_table(results)]),
-        "membranes": ("Membrane potentials", [figure3(results)]),
-        "training": ("Training", [figures.training(results)]),
-        "operations": ("Operations", [tables.operations(results)]),
-        "appendix": ("Appendix E", [tables.appendix_e(results)]),
-        "experiments": ("Experiments", [tables.experiments(results)]),
-    }
+def report_tables(results: Results) -> list[Table]:
+    """All tables that have a row."""
+    return [table for _, makers, _ in SECTIONS.values() for table in _tables(results, makers)]
+
+
+def _sections(results: Results) -> list[Section]:
+    """All figures, and all tables that have a row."""
     return [
-        Section(key, title, [part for part in parts if part is not None and _filled(part)])
-        for key, (title, parts) in sections.items()
+        Section(
+            key,
+            title,
+            [
+                *_tables(results, table_makers),
+                *filter(None, (make(results) for make in figure_makers)),
+            ],
+        )
+        for key, (title, table_makers, figure_makers) in SECTIONS.items()
     ]
 
 
-def _filled(part: Table | Figure) -> bool:
-    return isinstance(part, Figure) or bool(part.rows)
+def _tables(results: Results, makers: Tables) -> list[Table]:
+    return [table for make in makers if (table := make(results)) and table.rows]
