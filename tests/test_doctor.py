@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from steadyspike import doctor
-from steadyspike.doctor import GIB, Driver, Finding, brief, gpus, why_torch_sees_none
+from steadyspike.doctor import brief, checkout, machine
+from steadyspike.doctor.finding import Finding
+from steadyspike.doctor.machine import GIB, Driver, gpus, why_torch_sees_none
 from steadyspike.kernels.cpu import build
 from tiny import command, in_process, refused, write_data, write_params
 
@@ -24,10 +25,10 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty folder on a machine without driver, container or limits."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "proc").mkdir()
-    monkeypatch.setattr(doctor, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(doctor, "MEMORY_LIMIT", tmp_path / "memory.max")
-    monkeypatch.setattr(doctor, "CONTAINER_MARKS", (tmp_path / ".dockerenv",))
-    monkeypatch.setattr(doctor, "OWN_IMAGE", tmp_path / "own")
+    monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(machine, "MEMORY_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(machine, "CONTAINER_MARKS", (tmp_path / ".dockerenv",))
+    monkeypatch.setattr(machine, "OWN_IMAGE", tmp_path / "own")
     for variable in ("KUBERNETES_SERVICE_HOST", "CUDA_VISIBLE_DEVICES", "STEADYSPIKE_DATA"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -85,7 +86,7 @@ def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch, error: Exception
 
 
 @pytest.mark.parametrize(
-    ("machine", "found", "advice"),
+    ("marks", "found", "advice"),
     [
         (["proc/driver"], "the driver is loaded but shows none: version mismatch", "restart"),
         (["proc/driver", ".dockerenv", "own"], "container was given no GPU", "docker/gpu.yaml"),
@@ -95,14 +96,14 @@ def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch, error: Exception
     ],
 )
 def test_the_remedy_for_a_missing_gpu(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: list[str], found: str, advice: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, marks: list[str], found: str, advice: str
 ) -> None:
-    if "proc/driver" in machine:
+    if "proc/driver" in marks:
         (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
         (tmp_path / "proc/driver/nvidia/version").touch()
-    for name in {".dockerenv", "own"} & set(machine):
+    for name in {".dockerenv", "own"} & set(marks):
         (tmp_path / name).touch()
-    if "pod" in machine:
+    if "pod" in marks:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     (finding,) = gpus(Driver(error="version mismatch"))
     assert found in finding.found
@@ -144,7 +145,7 @@ def test_a_gpu_that_does_not_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch, "ones", busy)
-    finding = list(doctor.torch_and_gpus(Driver("610", 99000, ("H100", "H100"))))[-1]
+    finding = list(machine.torch_and_gpus(Driver("610", 99000, ("H100", "H100"))))[-1]
     assert finding.state == "note"
     assert "computes on GPU 0; GPU 1 does not compute: all CUDA-capable" in finding.found
     assert "more" not in finding.found
@@ -158,7 +159,7 @@ def test_a_processor_with_and_without_avx2(tmp_path: Path, flags: str, state: st
     (tmp_path / "proc/cpuinfo").write_text(
         f"model name\t: A CPU\nflags\t: {flags}\n\nmodel name: B\n"
     )
-    (finding,) = doctor.cpu()
+    (finding,) = machine.cpu()
     assert finding.state == state
     assert finding.found.startswith(f"A CPU, {len(os.sched_getaffinity(0))} cores, ")
     assert ("its bits differ" in finding.advice) == (state == "note")
@@ -170,39 +171,39 @@ def test_the_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.delenv("STEADYSPIKE_KERNELS", raising=False)
     monkeypatch.setattr(build, "library", lambda bfloat16: None)
-    assert list(doctor.kernels(Driver())) == [Finding("kernels", "compiled")]
-    monkeypatch.setattr(doctor.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
-    (finding,) = doctor.kernels(Driver(gpus=("H100",)))
+    assert list(machine.kernels(Driver())) == [Finding("kernels", "compiled")]
+    monkeypatch.setattr(machine.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    (finding,) = machine.kernels(Driver(gpus=("H100",)))
     assert "Python.h" in finding.found
     assert "python3-dev" in finding.advice
     monkeypatch.setattr(build, "library", fails)
-    (finding,) = doctor.kernels(Driver())
+    (finding,) = machine.kernels(Driver())
     assert (finding.state, finding.found) == ("note", "cc: cannot find -lm")
     assert "install gcc" in finding.advice
     monkeypatch.setenv("STEADYSPIKE_KERNELS", "off")
-    (finding,) = doctor.kernels(Driver())
+    (finding,) = machine.kernels(Driver())
     assert finding.advice.endswith("unset it")
 
 
 def test_memory_and_its_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "proc/meminfo").write_text("MemTotal: 8388608 kB\nMemAvailable: 524288 kB\n")
-    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path / "none")
-    found = lines(doctor.memory())
+    monkeypatch.setattr(machine, "SHARED_MEMORY", tmp_path / "none")
+    found = lines(machine.memory())
     assert found["memory"] == ("ok", "512 MiB of 8.0 GiB free")
     assert found["shared memory"] == ("note", "0 MiB free")
     (tmp_path / "memory.max").write_text(f"{GIB // 4}\n")
-    assert lines(doctor.memory())["memory"][1].endswith("limited to 256 MiB in this container")
+    assert lines(machine.memory())["memory"][1].endswith("limited to 256 MiB in this container")
     (tmp_path / "memory.max").write_text("max\n")
-    assert "limited" not in lines(doctor.memory())["memory"][1]
+    assert "limited" not in lines(machine.memory())["memory"][1]
 
 
 def test_a_full_disk_and_folders_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without runs/ no training is possible; data sets are only read."""
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=GIB - 1))
-    assert [finding.state for finding in doctor.disk()] == ["note", "note"]
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=GIB - 1))
+    assert [finding.state for finding in machine.disk()] == ["note", "note"]
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert [finding.state for finding in doctor.disk()] == ["problem", "note"]
-    assert f"user {os.geteuid()} cannot write to " in next(doctor.disk()).found
+    assert [finding.state for finding in machine.disk()] == ["problem", "note"]
+    assert f"user {os.geteuid()} cannot write to " in next(machine.disk()).found
 
 
 # The checkout
@@ -214,88 +215,88 @@ def git(*arguments: str) -> None:
 
 
 def test_the_commit_and_dvc_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    (finding,) = doctor.versions()
+    (finding,) = checkout.versions()
     assert "commit unknown: fatal: not a git repository" in finding.found
     git("init")
     Path("dvc.lock").write_text("a: 1\n")
     git("add", "dvc.lock")
     git("commit", "-m", "a")
-    assert next(doctor.versions()).state == "ok"
+    assert next(checkout.versions()).state == "ok"
     Path("dvc.lock").write_text("a: 2\n")
-    assert "git diff dvc.lock" in next(doctor.versions()).advice
+    assert "git diff dvc.lock" in next(checkout.versions()).advice
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    assert next(doctor.versions()).advice.startswith("git config --global --add safe.directory ")
+    assert next(checkout.versions()).advice.startswith("git config --global --add safe.directory ")
 
 
 def test_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("dvc.yaml").touch()
-    assert next(doctor.versions()).state == "ok"  # a downloaded ZIP
+    assert next(checkout.versions()).state == "ok"  # a downloaded ZIP
     monkeypatch.setenv("PATH", "")
-    assert "commit unknown: git is not installed" in next(doctor.versions()).found
+    assert "commit unknown: git is not installed" in next(checkout.versions()).found
 
 
 def test_line_ends_of_windows() -> None:
     Path("tools").mkdir()
     Path(".dvc").mkdir()
     Path("tools/train.sh").write_bytes(b"#!/bin/sh\n")
-    assert list(doctor.line_ends()) == []
+    assert list(checkout.line_ends()) == []
     Path("tools/train.sh").write_bytes(b"#!/bin/sh\r\n")
-    (finding,) = doctor.line_ends()
+    (finding,) = checkout.line_ends()
     assert finding.problem
     assert "tools/train.sh" in finding.found
 
 
 def test_experiments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (finding,) = doctor.experiments(PARAMS)
+    (finding,) = checkout.experiments(PARAMS)
     assert (finding.state, finding.found) == ("problem", "params.yaml: not found")
     PARAMS.write_text("experiments: {a: {devise: cpu}}")
-    (finding,) = doctor.experiments(PARAMS)
+    (finding,) = checkout.experiments(PARAMS)
     assert finding.state == "problem"
     assert "devise" in finding.found
     write_params(tmp_path, {"a": {}, "b": {"device": "cuda"}})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert lines(doctor.experiments(PARAMS))["device"] == (
+    assert lines(checkout.experiments(PARAMS))["device"] == (
         "problem",
         "b: cuda in params.yaml, but torch finds no GPU",
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert "device" not in lines(doctor.experiments(PARAMS))
+    assert "device" not in lines(checkout.experiments(PARAMS))
 
 
 def test_data_sets(tmp_path: Path) -> None:
     write_params(tmp_path, {"a": {}, "b": {"dataset.name": "cifar10"}})
-    found = lines(doctor.experiments(PARAMS))
+    found = lines(checkout.experiments(PARAMS))
     assert found["data cifar10"] == ("problem", "missing")
     assert found["data embedded"][0] == "problem"
-    assert "missing (dvc pull data.dvc)" in next(doctor.data_here()).found
+    assert "missing (dvc pull data.dvc)" in next(checkout.data_here()).found
     write_data(tmp_path)
     (tmp_path / "datasets/cifar10").mkdir(parents=True)
     (tmp_path / "datasets/cifar10/a.tar.gz.part").touch()  # a download that broke off
-    assert lines(doctor.experiments(PARAMS))["data cifar10"] == ("problem", "missing")
+    assert lines(checkout.experiments(PARAMS))["data cifar10"] == ("problem", "missing")
     (tmp_path / "datasets/cifar10/a.tar.gz").touch()
-    found = lines(doctor.experiments(PARAMS))
+    found = lines(checkout.experiments(PARAMS))
     assert found["data embedded"] == ("ok", "here, checked")
     assert found["data cifar10"] == ("note", "here, not checked")
     (tmp_path / "datasets/cifar10.manifest.json").touch()
-    found = lines(doctor.experiments(PARAMS))
+    found = lines(checkout.experiments(PARAMS))
     assert found["data cifar10"] == ("ok", "here, checked")
     assert found["data"] == ("ok", "datasets/ holds cifar10")
-    assert next(doctor.data_here()).found == "embedded images here; datasets/ holds cifar10"
+    assert next(checkout.data_here()).found == "embedded images here; datasets/ holds cifar10"
     image = next((tmp_path / "data").glob("train-images*"))
     image.write_bytes(image.read_bytes()[:-1])
-    found = lines(doctor.experiments(PARAMS))
+    found = lines(checkout.experiments(PARAMS))
     assert found["data embedded"][0] == "problem"
-    assert "embedded images changed (data/train-images" in next(doctor.data_here()).found
+    assert "embedded images changed (data/train-images" in next(checkout.data_here()).found
     own = {"dataset.name": "image_folder", "dataset.path": "own/mine", "dataset.size": 8}
     write_params(tmp_path, {"a": own})
-    assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("problem", "missing")
+    assert lines(checkout.experiments(PARAMS))["data own/mine"] == ("problem", "missing")
     (tmp_path / "own/mine").mkdir(parents=True)
     (tmp_path / "own/mine/a.png").touch()
-    assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("note", "here, not checked")
+    assert lines(checkout.experiments(PARAMS))["data own/mine"] == ("note", "here, not checked")
     (tmp_path / "own/mine.manifest.json").touch()
-    assert lines(doctor.experiments(PARAMS))["data own/mine"] == ("ok", "here, checked")
+    assert lines(checkout.experiments(PARAMS))["data own/mine"] == ("ok", "here, checked")
     write_params(tmp_path, {"a": {"dataset.name": "cifer10"}})
-    found = lines(doctor.experiments(PARAMS))
+    found = lines(checkout.experiments(PARAMS))
     assert "dataset.name: expected one of cifar10" in found["experiments"][1]
 
 

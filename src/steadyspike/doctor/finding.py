@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-GIB = 1 << 30
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -20,8 +18,3 @@ class Finding:
     @property
     def state(self) -> str:
         return "problem" if self.problem else "note" if self.advice else "ok"
-
-
-def size(count: int) -> str:
-    """Bytes in a readable unit."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count >> 20} MiB"

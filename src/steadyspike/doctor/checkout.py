@@ -8,9 +8,9 @@ from pathlib import Path
 
 from steadyspike import __version__, variables
 from steadyspike.commit import DESCRIBE
+from steadyspike.doctor.finding import Finding
 from steadyspike.errors import UserError
 from steadyspike.files import is_stray
-from steadyspike.findings import Finding
 from steadyspike.variables import data_root
 
 
