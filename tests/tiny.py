@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import importlib.util
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -228,6 +230,22 @@ def audit_tools() -> Path:
         if done.returncode:
             pytest.skip(f"the tools of make audit cannot be installed: {done.stderr[-200:]}")
     return folder
+
+
+def needs_mounting() -> None:
+    """Skip the test where no file system can be mounted, as root may."""
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("needs to mount a file system")
+
+
+def load_tool(name: str) -> ModuleType:
+    """``tools/NAME.py`` as a module."""
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def free_port() -> int:

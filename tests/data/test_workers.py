@@ -16,7 +16,7 @@ import pytest
 from steadyspike.data import workers
 from steadyspike.data.workers import filled
 from steadyspike.errors import UserError
-from tiny import environment, one_line
+from tiny import environment, needs_mounting, one_line
 
 PARTS = [[0, 1, 2], [], [3], [4, 5], [6], [7, 8]]
 
@@ -134,8 +134,7 @@ list(filled(hang, [[0]] * 4, (2,), 2))
 
 def test_no_room_in_shared_memory(tmp_path: Path) -> None:
     """Batches of 8 MB with 1 MB in /dev/shm; as root, who may mount one."""
-    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
-        pytest.skip("needs to mount a file system")
+    needs_mounting()
     program = """
 from steadyspike.data.workers import filled
 def fill(part, out): out[:] = part[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from steadyspike.kernels.cpu import build
-from tiny import environment
+from tiny import environment, needs_mounting
 
 REFERENCE = "steadyspike.kernels.reference"
 SCRIPT = """
@@ -114,8 +114,7 @@ def test_switched_off() -> None:
 
 def test_folders_that_hold_no_programs(tmp_path: Path) -> None:
     """The home and the temporary folder are mounted noexec: gcc is not what is missing."""
-    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
-        pytest.skip("needs to mount a file system")
+    needs_mounting()
     program = """
 from steadyspike.kernels.cpu import build
 try:

@@ -1,4 +1,3 @@
-import importlib.util
 import subprocess
 import sys
 import zlib
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from steadyspike.errors import UserError
-from tiny import REPOSITORY, contents, environment
+from tiny import REPOSITORY, contents, environment, load_tool
 
 TOOL = REPOSITORY / "tools" / "cut_embedded.py"
 
@@ -24,12 +23,7 @@ def debian() -> Path:
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cut_embedded", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("cut_embedded")
 
 
 def test_keeps_the_first_of_each_class_in_file_order(tool: ModuleType) -> None:

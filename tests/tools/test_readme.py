@@ -1,7 +1,6 @@
 """README's parts that hold results."""
 
 import csv
-import importlib.util
 import json
 import re
 import shutil
@@ -14,7 +13,7 @@ import pytest
 from bench.made_up import bench, measurement
 from steadyspike.bench.records import save
 from steadyspike.errors import UserError
-from tiny import REPOSITORY
+from tiny import REPOSITORY, load_tool
 
 EMPTY = (
     "# Mine\n\n<!-- results -->\nold\n<!-- /results -->\n\n<!-- speed -->\n<!-- /speed -->\nEnd.\n"
@@ -23,12 +22,7 @@ EMPTY = (
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme", REPOSITORY / "tools" / "readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("readme")
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """`tools/setup.sh` says why no virtual environment can be made; nothing is installed here."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from tiny import REPOSITORY
+from tiny import REPOSITORY, needs_mounting
 
 SETUP = REPOSITORY / "tools/setup.sh"
 
@@ -59,8 +56,7 @@ def test_a_disk_mounted_noexec(tmp_path: Path) -> None:
 
 def mounted(folder: Path, mount: str) -> str:
     """The refusal in a folder on a file system of its own."""
-    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
-        pytest.skip("needs to mount a file system")
+    needs_mounting()
     place = folder / "mounted"
     place.mkdir()
     return refused(folder, sys.executable, "unshare", "-m", "sh", "-c", mount, "sh", str(place))
