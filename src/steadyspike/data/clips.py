@@ -131,10 +131,11 @@ class EventDataset:
 
     def load(self, root: Path | None) -> Dataset:
         """The clips (M, T, 2, 128, 128). Frames are checked by size: hashing takes minutes."""
-        files = self._checked(fetched_root(root), whole=False)["files"]
+        root = fetched_root(root)
+        files = self._checked(root, whole=False)["files"]
         train, test = (
             self.open_split(
-                fetched_root(root) / self.name,
+                root / self.name,
                 split,
                 " ".join(files[part.format(split)]["sha256"] for part in (FRAMES, LABELS)),
             )
@@ -148,9 +149,10 @@ class EventDataset:
         The archives are kept; they may be removed afterwards. Raises UserError that says what to
         download and where to put it.
         """
-        folder, path = fetched_root(root) / self.name, self._path(fetched_root(root))
+        root = fetched_root(root)
+        folder, path = root / self.name, self._path(root)
         if path.is_file() and all((folder / name).is_file() for name in FILES):
-            self._checked(fetched_root(root), whole=True)
+            self._checked(root, whole=True)
             return path
         missing = [name for name in self.archives if not (folder / name).is_file()]
         if missing:
