@@ -27,7 +27,8 @@ from steadyspike.train.config import load_experiments
 REPOSITORY = Path(__file__).parents[1]
 #: Whose reports are shown. The second has the images of the first, with fewer seeds.
 SEEDS, ROOT, CIFAR = "pipelines/seeds", ".", "pipelines/cifar10_cpu"
-PAPERS = ("cifar10", "VGGSNN")
+#: Data set and network of the paper's row.
+PAPER_SETTING = ("cifar10", "VGGSNN")
 
 
 @dataclass(frozen=True)
@@ -158,15 +159,16 @@ def _accuracies(measured: Sequence[Measured]) -> str:
     theirs = {
         cell.method: cell.value
         for cell in cells("table4")
-        if (cell.dataset, cell.architecture) == PAPERS
+        if (cell.dataset, cell.architecture) == PAPER_SETTING
     }
-    epochs = paper()["training"][PAPERS[0]]["epochs"]
+    dataset, network = PAPER_SETTING
+    epochs = paper()["training"][dataset]["epochs"]
     methods = {key: method for each in measured for key, method in each.methods.items()}
     shown = [key for key, method in methods.items() if key != "linear" and not method.base]
     order = sorted(shown, key=lambda key: methods[key].rank)
     rows = [[each.setting, *(_both(each, key) for key in order)] for each in measured]
     quoted = [f"{value:.2f}" if (value := theirs.get(key)) else "" for key in order]
-    rows.append([f"Paper: {dataset_name(PAPERS[0])}, {PAPERS[1]}, {epochs} epochs", *quoted])
+    rows.append([f"Paper: {dataset_name(dataset)}, {network}, {epochs} epochs", *quoted])
     headers = ["Accuracy, %", *(methods[key].label for key in order)]
     return markdown_table(headers, rows, ["left", *["right"] * len(order)])
 
