@@ -95,19 +95,23 @@ def read_aedat3(path: Path) -> Events:
         overflows.append(overflow)
         sizes.append(number)
     words = np.concatenate(packets)
-    turns = np.repeat(np.array(overflows, np.int64), sizes)
-    return _polarity_events(words[:, 0], words[:, 1].astype(np.int64), turns, path)
+    return _polarity_events(
+        words[:, 0],
+        words[:, 1].astype(np.int64),
+        np.repeat(np.array(overflows, np.int64), sizes),
+        path,
+    )
 
 
 def _polarity_events(
-    data: NDArray[np.uint32], low: NDArray[np.int64], turns: NDArray[np.int64], path: Path
+    data: NDArray[np.uint32], low: NDArray[np.int64], overflow: NDArray[np.int64], path: Path
 ) -> Events:
     valid = (data & 1).astype(bool)
     if not valid.any():
         raise UserError(f"{path}: no events; expected at least one valid polarity event")
     invalid = int(len(valid) - valid.sum())
     if invalid:
-        data, low, turns = data[valid], low[valid], turns[valid]
+        data, low, overflow = data[valid], low[valid], overflow[valid]
     if (low >> 31).any():
         raise UserError(f"{path}: altered; expected times of 0 to 2^31 - 1 in a packet")
     x, y = data >> 17, data >> 2 & 0x7FFF
@@ -115,7 +119,7 @@ def _polarity_events(
         if values.max() >= SIDE:
             raise UserError(f"{path}: expected {name} of 0 to {SIDE - 1}, found {values.max()}")
     p = (data >> 1 & 1).astype(np.uint8)
-    return Events(low | turns << 31, x.astype(np.uint8), y.astype(np.uint8), p, invalid)
+    return Events(low | overflow << 31, x.astype(np.uint8), y.astype(np.uint8), p, invalid)
 
 
 def _content(path: Path | zipfile.Path) -> bytes:

@@ -27,14 +27,13 @@ from steadyspike.data.counter_rng import (
     random_reals,
 )
 
+PADDING = 4  # pixels on each side of an image that is cropped
+
 CUTOUT_AREAS = (0.02, 0.4)  # of the image's
 CUTOUT_ASPECTS = (0.4, 2.5)  # height / width
 
 CROP_ASPECTS = (3 / 4, 4 / 3)  # width / height of a resized crop
 ATTEMPTS, NUMBERS = 10, 4  # a crop that does not fit is drawn again: area, aspect, top, left
-
-
-PADDING = 4  # pixels on each side of an image that is cropped
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,8 @@ def rotated(degrees: Tensor) -> Places:
     middle = (SMALL - 1) / 2
     unmoved = _unmoved(len(degrees), degrees.device)
     y, x = unmoved.row - middle, unmoved.column - middle
-    # Devices differ in the last bits of a double, which no pixel seen so far is close enough to
-    # a border to notice.
+    # Devices differ in the last bits of sine and cosine. No position seen so far was so close to
+    # the border of two pixels that this chose another one.
     column = torch.floor(x * angle.cos() - y * angle.sin() + middle + 0.5).long()
     row = torch.floor(x * angle.sin() + y * angle.cos() + middle + 0.5).long()
     shown = (row >= 0) & (row < SMALL) & (column >= 0) & (column < SMALL)
