@@ -26,7 +26,6 @@ def batches(
     split: Samples,
     order: Tensor,
     batch: int,
-    drop_last: bool = False,
     *,
     seed: int | None = None,
     epoch: int | None = None,
@@ -35,14 +34,12 @@ def batches(
     """Yields indices (N,), samples uint8 (N, ...) and labels (N,) in the given order.
 
     All three are on the device of the split's images, or on the CPU for a split that reads files.
-    The last batch is smaller if ``batch`` does not divide the order, or left out with
-    ``drop_last``. ``seed`` and ``epoch`` are required by splits that crop at random while reading
-    (ImageNet). ``shards`` gives for each batch the rows of this process, if there are several.
+    The last batch is smaller if ``batch`` does not divide the order. ``seed`` and ``epoch`` are
+    required by splits that crop at random while reading (ImageNet). ``shards`` gives for each batch
+    the rows of this process, if there are several.
     """
     order = order.to(split.labels.device)  # once, not for every batch
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
-    if drop_last and parts and len(parts[-1]) < batch:
-        parts.pop()
     if shards is not None:
         parts = [
             part if shard is None else shard.of_whole(part)
