@@ -17,6 +17,7 @@ from steadyspike.train.config import Experiment
 from steadyspike.train.params import merge, read_params
 
 WIDTHS = [4, "P", 4, "P", 8]  # of the rehearsal's network
+SECONDS = 0.15  # of runs that make one sample, their mean
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,18 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def seconds_of(run: Callable[[], Any], options: Options, budget: float = 0.15) -> float:
-    """Seconds of one run: the median of three means over about ``budget`` seconds each."""
+def seconds_of(run: Callable[[], Any], options: Options) -> float:
+    """Seconds of one run: the median of three samples."""
     run()
-    if options.rehearse:
-        budget = 0.0
     synchronize()
     began = time.perf_counter()
     run()
     synchronize()
-    count = max(1, min(500, int(budget / max(time.perf_counter() - began, 1e-6))))
+    samples, count = 3, max(1, min(500, int(SECONDS / max(time.perf_counter() - began, 1e-6))))
+    if options.rehearse:
+        samples = count = 1
     means = []
-    for _ in range(1 if options.rehearse else 3):
+    for _ in range(samples):
         began = time.perf_counter()
         for _ in range(count):
             run()

@@ -14,6 +14,7 @@ from steadyspike.files import write_atomically
 REPOSITORY = Path(__file__).parents[2]
 PARAMS = REPOSITORY / "pipelines" / "cifar10" / "params.yaml"
 COMMIT_VARIABLE = "STEADYSPIKE_COMMIT"
+LINE = 170  # characters
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ def _table(rows: list[list[str]]) -> str:
     return str(markdown_table(header, body, ["left"] + [numbers] * (len(header) - 1)))
 
 
-def text_line(name: str, row: Row, width: int = 170) -> str:
-    """A row in one line of at most ``width`` characters."""
+def text_line(name: str, row: Row) -> str:
+    """A row in one line of at most `LINE` characters."""
     mark = {None: "    ", True: "ok  ", False: "FAIL"}[row.holds]
     line = " ".join(filter(None, (f"{name:11} {mark} {row.name}: {row.result}", row.target)))
-    return line if len(line) <= width else line[: width - 1] + "…"
+    return line if len(line) <= LINE else line[: LINE - 1] + "…"
