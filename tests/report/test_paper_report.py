@@ -71,7 +71,7 @@ def all_tables(results: Results) -> dict[str, Table]:
         *(tables.table1, tables.table2, tables.table4),
         *(tables.operations, tables.appendix_e, tables.experiments),
     )
-    return {table.name: table for make in makers if (table := make(results)) is not None}
+    return {table.name: table for table in (make(results) for make in makers)}
 
 
 def cells(table: Table) -> Rows:

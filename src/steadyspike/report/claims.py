@@ -53,7 +53,13 @@ def claims(results: Results) -> list[Claim]:
     if results.of_paper:
         return []
     rows = _methods(results)
-    found = [order(rows), one_function(rows), fewer_spikes(rows), steady(rows), flat(results)]
+    found = [
+        _accuracy_order(rows),
+        _one_function(rows),
+        _firing_order(rows),
+        _steady_rates(rows),
+        _flat_memory(results),
+    ]
     return [claim for claim in found if claim is not None]
 
 
@@ -94,7 +100,7 @@ def _methods(results: Results) -> Mapping[str, Row]:
     return {row.run.method.key: row for row in reversed(results.measured()) if row.run is not None}
 
 
-def order(rows: Mapping[str, Row]) -> Claim | None:
+def _accuracy_order(rows: Mapping[str, Row]) -> Claim | None:
     """Table 4: vanilla BN, OSR, OSR + OTS, from the least to the most accurate."""
     name = "OSR is more accurate than vanilla BN, and OSR + OTS than OSR"
     claim = _ranking(name, rows, ("per_step", "osr", "osr_ots"), ACCURACY, "Table 4")
@@ -111,7 +117,7 @@ def order(rows: Mapping[str, Row]) -> Claim | None:
     return replace(claim, measured=f"{claim.measured}; {test_error}", reasons=reasons)
 
 
-def one_function(rows: Mapping[str, Row]) -> Claim | None:
+def _one_function(rows: Mapping[str, Row]) -> Claim | None:
     """Why OSR is proposed: training and inference differ with BN, and are one function with OSR."""
     with_osr = [rows[m] for m in ("osr", "osr_ots") if m in rows]
     with_bn = [rows[m] for m in ("per_step", "bptt") if m in rows]
@@ -142,7 +148,7 @@ def one_function(rows: Mapping[str, Row]) -> Claim | None:
     )
 
 
-def fewer_spikes(rows: Mapping[str, Row]) -> Claim | None:
+def _firing_order(rows: Mapping[str, Row]) -> Claim | None:
     """Table 2: OSR + OTS fires least, then OTS, vanilla BN and OSR."""
     name = "OSR + OTS fires least, then OTS, vanilla BN and OSR"
     return _ranking(name, rows, ("osr_ots", "ots", "per_step", "osr"), RATE, "Table 2")
@@ -160,7 +166,7 @@ def _ranking(
     return Claim(name, verdict, f"{table}: {theirs}", f"{values} %", reasons)
 
 
-def steady(rows: Mapping[str, Row]) -> Claim | None:
+def _steady_rates(rows: Mapping[str, Row]) -> Claim | None:
     """Figure 2b: with OTS the firing rate is the same at every step."""
     pairs = [pair for pair in (("ots", "per_step"), ("osr_ots", "osr")) if rows.keys() >= set(pair)]
     if not pairs:
@@ -179,7 +185,7 @@ def steady(rows: Mapping[str, Row]) -> Claim | None:
     )
 
 
-def flat(results: Results) -> Claim | None:
+def _flat_memory(results: Results) -> Claim | None:
     """Figure 2a: the memory of online training does not depend on T."""
     points = results.only.memory or []
     lines = {

@@ -35,7 +35,7 @@ def last_accuracy(row: Row) -> Value:
 
 def _mean(row: Row, number: Number) -> Value:
     """Over the seeds that have been measured."""
-    found = row.each_seeds(number)
+    found = row.of_each_seed(number)
     return statistics.fmean(found) if found else NOT_RUN
 
 
@@ -61,7 +61,7 @@ def _deviation(number: Callable[[Row], Number]) -> Getter:
     """The sample standard deviation over seeds, which divides by n - 1."""
 
     def deviation(row: Row) -> Value:
-        found = row.each_seeds(number(row))
+        found = row.of_each_seed(number(row))
         return statistics.stdev(found) if len(found) > 1 else ""
 
     return deviation

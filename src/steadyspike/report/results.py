@@ -45,7 +45,7 @@ class Row:
         """The measurement of each seed; none if not measured."""
         return self.metrics.by_seed(self.run.settings.seed) if self.run and self.metrics else {}
 
-    def each_seeds(self, number: Callable[[Measurement], float | None]) -> list[float]:
+    def of_each_seed(self, number: Callable[[Measurement], float | None]) -> list[float]:
         """A number of each seed that has it; none if not measured."""
         found = map(number, self.by_seed.values())
         return [value for value in found if value is not None]
