@@ -1,4 +1,7 @@
-"""Writes files whole or not at all: a temporary file beside the target, fsync, rename."""
+"""Writes files whole or not at all: a temporary file beside the target, fsync, rename.
+
+Reads them with errors that name the file.
+"""
 
 import errno
 import os
@@ -67,6 +70,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(path: object) -> Iterator[None]:
+    """Raises an OSError of the body as a UserError: ``path`` cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def read_at_most(path: Path, limit: int) -> bytes:

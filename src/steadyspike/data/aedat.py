@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from steadyspike.data.events import SIDE, Events
 from steadyspike.errors import UserError
+from steadyspike.files import reading
 
 HEADER_ENDS = (b"end-header", b"end of ascii header")
 
@@ -123,10 +124,8 @@ def _polarity_events(
 
 
 def _content(path: Path | zipfile.Path) -> bytes:
-    try:
+    with reading(path):
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _header_end(content: bytes, path: Path | zipfile.Path, version: str) -> int:

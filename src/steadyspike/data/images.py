@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from steadyspike.errors import UserError, reason
-from steadyspike.files import is_stray
+from steadyspike.files import is_stray, reading
 from steadyspike.variables import worker_count
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -104,11 +104,8 @@ def list_class_folders(folder: Path) -> dict[str, list[Path]]:
 
 def _entries(folder: Path) -> list[Path]:
     """What is in a folder, sorted by name, but for what file managers leave."""
-    try:
-        found = sorted(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read: {error.strerror}") from error
-    return [path for path in found if not is_stray(path.name)]
+    with reading(folder):
+        return sorted(path for path in folder.iterdir() if not is_stray(path.name))
 
 
 def read_images(
@@ -136,7 +133,5 @@ def in_threads(function: Callable[[Path], R], files: Sequence[Path]) -> Iterator
 
 def read_file(path: Path) -> bytes:
     """The bytes of a file. Raises UserError if it cannot be read."""
-    try:
+    with reading(path):
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error

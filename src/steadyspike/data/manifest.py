@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steadyspike.errors import UserError
-from steadyspike.files import is_stray, write_atomically
+from steadyspike.files import is_stray, reading, write_atomically
 
 MANIFEST = "manifest.json"  # of a folder
 
@@ -23,12 +23,9 @@ class FileSum:
 
 def file_sum(path: Path) -> FileSum:
     """SHA-256 and size of a file. Raises UserError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            return FileSum(digest.hexdigest(), file.tell())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    with reading(path), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return FileSum(digest.hexdigest(), file.tell())
 
 
 def bytes_sum(content: bytes) -> FileSum:
@@ -51,11 +48,8 @@ def check_sum(path: Path, actual: FileSum, expected: FileSum, remedy: str) -> No
 
 def check_md5(path: Path, md5: str, remedy: str) -> None:
     """Raises UserError unless a file has this MD5, for files with no published SHA-256."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    with reading(path), path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
     if found.hexdigest() != md5:
         raise UserError(
             f"{path}: truncated or altered; expected MD5 {md5}, found {found.hexdigest()}; {remedy}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steadyspike.errors import UserError
-from steadyspike.files import atomic_path, is_stray
+from steadyspike.files import atomic_path, is_stray, reading
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png")
 LABEL_SUFFIX = "cls"
@@ -37,12 +37,10 @@ class ShardImages:
 
     def read(self, index: int) -> bytes:
         path: Path = self.paths[self.shards[index]]
-        try:
-            with path.open("rb") as file:  # opened each time: a process may open only so many
-                file.seek(self.offsets[index])
-                return file.read(int(self.sizes[index]))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        # Opened each time: a process may open only so many.
+        with reading(path), path.open("rb") as file:
+            file.seek(self.offsets[index])
+            return file.read(int(self.sizes[index]))
 
     def name(self, index: int) -> str:
         return f"{self.paths[self.shards[index]]}: {os.fsdecode(bytes(self.names[index]))}"
