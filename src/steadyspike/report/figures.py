@@ -1,16 +1,17 @@
 """Figures 2a and 2b and the training curves: one line a method, the paper's lines dotted."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
+from steadyspike.evaluate.metrics import Memory
 from steadyspike.plotting import colour, figure, legend, line_style, save_svg
 from steadyspike.report.layer_names import plain_name
 from steadyspike.report.methods import METHODS
-from steadyspike.report.paper import cells, paper
+from steadyspike.report.paper import Cell, cells, paper
 from steadyspike.report.results import Results, Row, difference_notes
 from steadyspike.report.runs import repro_command
 from steadyspike.report.table import NOT_RUN, Column, Table, Value
@@ -63,24 +64,16 @@ def figure2a(results: Results) -> Figure | None:
     missing = []
     comparable = {row.cell: row for row in results.rows(name)}
     for cell in cells(name):
-        points = results.memory(cell)
-        theirs: Points = []
-        if cell in comparable:
-            steps = paper()[name]["steps"]
-            slope = (cell.last - cell.first) / (steps[-1] - steps[0])
-            theirs = [(step, cell.first + slope * (step - steps[0])) for step in steps]
-        groups: dict[str, list[tuple[int, float]]] = {}
-        for point in points:  # by K; BPTT's is T
-            chunk = str(point.chunk) if point.method == "online" else "T"
-            groups.setdefault(chunk, []).append((point.steps, point.bytes / 1e6))
+        measured = _by_chunk(results.memory(cell))
+        theirs = _papers_memory(cell) if cell in comparable else []
         method = "bptt" if cell.method == "bptt" else "online"
-        for place, (chunk, ours) in enumerate((groups or {"": []}).items()):
+        for place, (chunk, ours) in enumerate((measured or {"": []}).items()):
             label = METHODS[cell.method].label if chunk == "T" else f"online training, K {chunk}"
             look = METHODS[cell.method].look | {"hollow": place % 2 == 1}
             line = _Line(label, look, ours, [] if place else theirs)
             lines.append(line)
             rows += _data_rows([method, chunk], line.ours, line.paper)
-        if not points:
+        if not measured:
             own = None if results.of_paper else repro_command(results.only.folder, "memory")
             missing.append(own or cell.command)
     columns = [
@@ -115,6 +108,22 @@ def figure2a(results: Results) -> Figure | None:
         difference_notes(comparable.values()),
         list(dict.fromkeys(missing)),
     )
+
+
+def _by_chunk(points: Iterable[Memory]) -> Mapping[str, Points]:
+    """Megabytes by T for each K, which is T for BPTT."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for point in points:
+        chunk = str(point.chunk) if point.method == "online" else "T"
+        found.setdefault(chunk, []).append((point.steps, point.bytes / 1e6))
+    return found
+
+
+def _papers_memory(cell: Cell) -> Points:
+    """The paper's line, which is straight, at each T that it has."""
+    steps = paper()[cell.table]["steps"]
+    slope = (cell.last - cell.first) / (steps[-1] - steps[0])
+    return [(step, cell.first + slope * (step - steps[0])) for step in steps]
 
 
 def figure2b(results: Results) -> Figure:
