@@ -132,7 +132,7 @@ def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()
-    assert re.match(r"steadyspike: [a-z]+: .* \(see steadyspike.* --help\)$", line)
+    assert re.match(r"steadyspike: (?!steadyspike).+ \(see steadyspike.* --help\)$", line)
 
 
 def end(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> tuple[Any, str]:

@@ -72,8 +72,9 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        name = self.prog.removeprefix("steadyspike ")
-        raise UserError(f"{name}: {message} (see {self.prog} --help)")
+        _, _, subcommand = self.prog.partition(" ")
+        where = f"{subcommand}: " if subcommand else ""
+        raise UserError(f"{where}{message} (see {self.prog} --help)")
 
 
 def parser() -> Parser:
