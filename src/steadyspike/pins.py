@@ -8,6 +8,7 @@ import ctypes
 import os
 import platform
 import sys
+from functools import cache
 from pathlib import Path
 
 from steadyspike.console import notify
@@ -49,7 +50,18 @@ def pin_cpu() -> None:
 
 def has_avx2(cpuinfo: Path = CPUINFO) -> bool:
     """Whether the processor has AVX2; False on anything but Linux on x86-64."""
-    return "avx2" in first_core(cpuinfo).get("flags", "").split()
+    return "avx2" in cpu_flags(cpuinfo)
+
+
+@cache
+def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
+    """The instruction sets of the processor, by Linux's names on x86-64."""
+    return frozenset(first_core(cpuinfo).get("flags", "").split())
+
+
+def cpu_name(cpuinfo: Path = CPUINFO) -> str:
+    """The processor's model name; the architecture where Linux gives none, as on ARM."""
+    return first_core(cpuinfo).get("model name") or platform.machine()
 
 
 def first_core(cpuinfo: Path = CPUINFO) -> dict[str, str]:

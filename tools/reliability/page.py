@@ -45,7 +45,7 @@ class Part:
 
 def surroundings() -> dict[str, Any]:
     """The date, commit, processor and versions, as `Part` records them."""
-    from steadyspike.pins import first_core
+    from steadyspike.pins import cpu_name
 
     commit = _git("rev-parse", "--short", "HEAD")
     if commit and _git("status", "--porcelain", "src"):
@@ -54,7 +54,7 @@ def surroundings() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit or os.environ.get("REVISION", "unknown"),
-        "processor": first_core().get("model name", platform.machine()),
+        "processor": cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": f"Python {platform.python_version()}, torch {torch}",
     }

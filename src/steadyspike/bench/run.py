@@ -132,7 +132,7 @@ def _where(device: Literal["cpu", "cuda"], load_before: float | None) -> dict[st
         "versions": versions(),
         "machine": Machine(
             device=device,
-            processor=_processor(),
+            processor=pins.cpu_name(),
             cores=core_count(),
             instructions=torch.backends.cpu.get_cpu_capability(),
             gpu=torch.cuda.get_device_name() if device == "cuda" else None,
@@ -159,7 +159,7 @@ def _train(args: argparse.Namespace, base: Setting, before: Bench | None) -> Non
     make_deterministic()
     chunk = min(max(args.chunk), base.steps)  # the fastest
     setting = base.but(chunk=chunk, precision=args.precision[0])
-    processor = torch.cuda.get_device_name() if base.device == "cuda" else _processor()
+    processor = torch.cuda.get_device_name() if base.device == "cuda" else pins.cpu_name()
     training = train_for(
         args.train, data.load("fashion_mnist"), setting, processor=processor, date=_now()
     )
@@ -167,10 +167,6 @@ def _train(args: argparse.Namespace, base: Setting, before: Bench | None) -> Non
     if before is not None:
         path = save(before.model_copy(update={"training": training}), args.out)
         _print([path, *render(args.out)])
-
-
-def _processor() -> str:
-    return pins.first_core().get("model name") or platform.processor() or platform.machine()
 
 
 def _now() -> str:

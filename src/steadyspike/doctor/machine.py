@@ -1,7 +1,6 @@
 """What `steadyspike doctor` says of the machine: GPUs, torch, processor, kernels, memory, disk."""
 
 import os
-import platform
 import re
 import shutil
 import sys
@@ -139,10 +138,13 @@ def why_torch_sees_none(
 def cpu() -> Iterator[Finding]:
     """The processor, the cores this process may use, and AVX2, on which the committed bits rest."""
     cpuinfo = PROC / "cpuinfo"
-    model = pins.first_core(cpuinfo).get("model name") or platform.machine()
     avx2 = pins.has_avx2(cpuinfo)
     advice = "" if avx2 else "training works, but its bits differ from the committed results"
-    yield Finding("CPU", f"{model}, {core_count()} cores, {'AVX2' if avx2 else 'no AVX2'}", advice)
+    yield Finding(
+        "CPU",
+        f"{pins.cpu_name(cpuinfo)}, {core_count()} cores, {'AVX2' if avx2 else 'no AVX2'}",
+        advice,
+    )
 
 
 def kernels(driver: Driver) -> Iterator[Finding]:

@@ -7,8 +7,8 @@ from steadyspike.data import Dataset
 from steadyspike.data.collate import frame_shape
 from steadyspike.data.counter_rng import derive_seed
 from steadyspike.errors import UserError
-from steadyspike.kernels.cpu.build import cpu_flags
 from steadyspike.models import build, option_names
+from steadyspike.pins import cpu_flags
 from steadyspike.train.config import Experiment
 
 

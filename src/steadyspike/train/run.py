@@ -16,6 +16,7 @@ from steadyspike.data import Dataset
 from steadyspike.data.collate import check
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
+from steadyspike.pins import cpu_name
 from steadyspike.train.checkpoint import (
     REMEDY,
     StaleCheckpoint,
@@ -263,7 +264,7 @@ def environment(experiment: Experiment, ranks: Ranks = ALONE) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name() if cuda else cpu_name(),
         "processes": ranks.world,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -12,18 +12,12 @@ from pathlib import Path
 
 import torch
 
-from steadyspike.pins import first_core
+from steadyspike.pins import cpu_flags
 
 SOURCE = Path(__file__).with_name("operations.c")
 COMPILERS = ("cc", "gcc", "clang")
 # No contraction and no reassociation: any compiler and any vector width give the same bits.
 FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """The instruction sets of the processor, by Linux's names on x86-64."""
-    return frozenset(first_core().get("flags", "").split())
 
 
 class NoCompiler(Exception):

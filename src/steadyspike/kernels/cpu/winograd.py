@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from steadyspike.console import notify
-from steadyspike.kernels.cpu.build import NoCompiler, cpu_flags, shared
+from steadyspike.kernels.cpu.build import NoCompiler, shared
+from steadyspike.pins import cpu_flags
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 
