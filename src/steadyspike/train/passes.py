@@ -166,8 +166,10 @@ class Passes:
                     torch.autocast(clip.device.type, torch.bfloat16, enabled=bfloat16),
                 ):
                     logits = self.model(frames)  # (K, N, classes)
-                    loss = loss_of(logits)
-                    part = loss if len(at) == len(frames) else loss_of(logits[at])
+                    part = loss = loss_of(logits)
+                    if 0 < len(at) < len(frames):
+                        # Not `logits[at]`: the list would be copied to a GPU and waited for.
+                        part = loss_of(torch.stack([logits[k] for k in at]))
                 if at:
                     part.backward()
                     if after_chunk is not None:
