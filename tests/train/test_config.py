@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from steadyspike.errors import UserError
 from steadyspike.models import MODELS, build, option_names
-from steadyspike.train.config import _YOUNGER, Experiment, load_experiment, load_experiments
+from steadyspike.train.config import _ADDED_LATER, Experiment, load_experiment, load_experiments
 from steadyspike.train.params import merge
 from tiny import DEFAULTS, REPOSITORY, read_json, tiny_experiment, write_params
 
@@ -286,8 +286,8 @@ def test_the_steps_learned_from_are_part_of_the_fingerprint() -> None:
 
 
 def test_a_younger_option_leaves_older_results_as_they_are() -> None:
-    assert not set(_YOUNGER) & set(tiny_experiment().decisive())
-    explicit = {key: value for key, value in _YOUNGER.items() if value is not None}
+    assert not set(_ADDED_LATER) & set(tiny_experiment().decisive())
+    explicit = {key: value for key, value in _ADDED_LATER.items() if value is not None}
     assert tiny_experiment(**explicit).fingerprint() == tiny_experiment().fingerprint()
 
 
@@ -308,7 +308,7 @@ def test_own_images_are_known_by_their_content_not_their_place() -> None:
 def test_every_key_is_tried_above() -> None:
     shared = {"device", "training.chunk"}  # these may change when a run goes on
     other = {"training.steps", "evaluation.steps", "model.name"}
-    fields = set(tiny_experiment().decisive()) | shared | set(_YOUNGER) - {BACKWARD_STEPS}
+    fields = set(tiny_experiment().decisive()) | shared | set(_ADDED_LATER) - {BACKWARD_STEPS}
     optional = {key for key in fields if key.startswith("model.") and key not in ALTERED} - other
     assert all(tiny_experiment().decisive()[key] is None for key in optional)
     assert fields - optional == ALTERED.keys() | shared | other

@@ -46,9 +46,13 @@ _OF_THE_DATA = {"in_channels", "num_classes", "image_size"}
 #: Options of `Layers` that the training decides.
 _OF_THE_TRAINING = {"steps"}
 _OF_LAYERS = [field.name for field in fields(Layers) if field.name not in _OF_THE_TRAINING]
-#: Options younger than the first results, with the value that leaves those as they are; with it,
-#: they are no part of what decides a result.
-_YOUNGER = {"model.rule": "sltt", "training.online_update": False, "training.backward_steps": None}
+#: Options added after the first results, with the value that reproduces those. An option with this
+#: value is left out of `Experiment.decisive`, so that the fingerprints of those results hold.
+_ADDED_LATER = {
+    "model.rule": "sltt",
+    "training.online_update": False,
+    "training.backward_steps": None,
+}
 
 
 class _Section(BaseModel):
@@ -218,12 +222,12 @@ class Experiment(_Section):
                 "training.chunk: BPTT (model.online: false) sees all steps at once, so it must "
                 f"equal training.steps ({self.training.steps}), got {self.training.chunk}"
             )
-        self._check_rule()
+        self._check_updates()
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: each once, got {self.seeds}")
         return self
 
-    def _check_rule(self) -> None:
+    def _check_updates(self) -> None:
         options, draws = self.training, RULES[self.model.rule].draws_steps
         if draws and options.backward_steps is None:
             raise ValueError(
@@ -273,7 +277,7 @@ class Experiment(_Section):
             if key not in RESUMABLE_CHANGES
             # Options that most data sets do not have.
             and not (value is None and key.startswith("dataset."))
-            and not (key in _YOUNGER and value == _YOUNGER[key])
+            and not (key in _ADDED_LATER and value == _ADDED_LATER[key])
         }
 
 

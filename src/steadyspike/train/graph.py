@@ -53,7 +53,7 @@ class CudaRecorder:
 
 @dataclass
 class _Recording:
-    """Of the work for inputs of one shape."""
+    """The recording for inputs of one shape, and the warm-up runs before it."""
 
     warmed: int = 0
     inputs: list[Tensor] = field(default_factory=list)  # every replay reads them from here
@@ -63,12 +63,12 @@ class _Recording:
 
 
 class Replayed:
-    """Does recorded work again, recorded once for each shape of its inputs.
+    """Runs ``work`` eagerly `WARM_UP` times, then records it, and replays it from then on.
 
-    There are two shapes: that of a whole batch, and that of an epoch's last. A recording freezes
-    whatever the processor decides: ``work`` must depend on nothing but its inputs and tensors that
-    are changed in place, and not communicate with other processes. Random numbers of torch's
-    default generator are drawn anew in every replay.
+    Each shape of the inputs has a recording of its own: there are whole batches, and an epoch's
+    last. A recording freezes whatever the processor decides: ``work`` must depend on nothing but
+    its inputs and tensors that are changed in place, and not communicate with other processes.
+    Random numbers of torch's default generator are drawn anew in every replay.
 
     Args:
         work: from tensors to a tensor on ``device``; it moves its inputs there if they are

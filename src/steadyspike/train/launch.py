@@ -22,7 +22,7 @@ class RendezvousFailed(UserError):
 
 MOST_PORT = 65535
 DEFAULT_PORT = 29400  # of torch's rendezvous c10d
-STORE_SECONDS = 10.0  # in which a rendezvous answers a newcomer
+STORE_SECONDS = 10.0  # limit for a rendezvous to answer; another program never does
 
 HELP = """usage: steadyspike launch [OPTION OF TORCHRUN]... train EXPERIMENT [ARGUMENT]...
 
@@ -49,7 +49,7 @@ def launch(arguments: Sequence[str], check: Callable[[Sequence[str]], object]) -
     ``check`` is given `train` and what follows, before any process starts, and raises UserError.
 
     Raises:
-        UserError: an option that is none, or a port in use.
+        UserError: an option is invalid, or a port in use.
         RendezvousFailed: the machines did not all meet in time; names the address.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -83,8 +83,8 @@ def launch(arguments: Sequence[str], check: Callable[[Sequence[str]], object]) -
     ended = threading.Event()
 
     def end(number: int) -> None:
-        """Also while torch waits for other machines; its processes have ended by then."""
-        if not ended.wait(LIMIT + 1.5):
+        """End this process too where torch goes on waiting, as for other machines."""
+        if not ended.wait(LIMIT + 1.5):  # its training processes end within `LIMIT`
             os._exit(128 + number)
 
     try:
@@ -118,10 +118,11 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    """Raises UserError for a count, port or address that is none."""
+    """Raises UserError for an invalid count, port or address."""
     machines, processes = str(options.nnodes), str(options.nproc_per_node)
-    counts = [int(part) for part in machines.split(":") if _is_count(part)]
-    if not 1 <= len(counts) == machines.count(":") + 1 <= 2 or counts != sorted(counts):
+    least_and_most = machines.split(":")
+    counts = [int(part) for part in least_and_most if _is_count(part)]
+    if len(least_and_most) > 2 or len(counts) < len(least_and_most) or counts != sorted(counts):
         raise UserError(
             f"--nnodes: expected how many machines, as 2, or from 1 to 4, as 1:4; got {machines!r}"
         )
@@ -175,4 +176,4 @@ def _join_store(host: str, port: int) -> None:
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text[:9]) >= 1 and len(text) < 7
+    return text.isascii() and text.isdecimal() and len(text) < 7 and int(text) >= 1

@@ -13,13 +13,13 @@ from steadyspike.train.history import EpochRow
 def live_log(
     experiment: Experiment, folder: Path, epochs: int, *, writes: bool = True
 ) -> Iterator[Callable[[EpochRow], None]]:
-    """Gives a function that logs an epoch, in ``folder`` as `training.log` says; or does nothing.
+    """Gives a function that logs an epoch; it does nothing unless ``training.log`` is set.
 
     Args:
-        experiment: of one seed.
-        folder: for TensorBoard; each seed has its own below it.
-        epochs: how many the run has behind it; what was logged after them is replaced.
-        writes: whether this process does.
+        experiment: one of a single seed.
+        folder: the run's; each seed logs to a folder of its own in ``tensorboard`` below it.
+        epochs: finished epochs; what an interrupted run logged after them is replaced.
+        writes: whether this process logs; of several processes one does.
 
     Raises:
         UserError: the package is not installed.

@@ -17,13 +17,13 @@ from steadyspike.train.distributed import Ranks
 
 
 class Passes:
-    """What an experiment makes of a batch. Nothing here waits for the device.
+    """Computes the gradients of a batch. Nothing here waits for the device.
 
     Args:
-        experiment: how.
+        experiment: one of a single seed.
         model: on the experiment's device.
-        dataset: of the samples.
-        ranks: this process among others that train with it.
+        dataset: the samples' data set.
+        ranks: this process among those that train together.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class Passes:
             choices, kept: of this batch, from `draw`.
             shard: which rows of the batch these are, with several processes.
             learned: the time steps, from 0, whose loss has a gradient; all unless given.
-            update: called where the gradients are an optimizer step's, after every chunk; the next
-                chunk's start from nothing. Without it the caller has those of the batch.
+            update: steps the optimizer; called after every chunk, whose gradients are then
+                cleared. Without it the gradients of the whole batch are left to the caller.
 
         Returns:
-            of the whole batch the summed loss, the number of correct answers and the norm of the
-            gradient, or of all gradients it had, float64 (3,).
+            the loss summed over the whole batch, the number of correct answers, and the norm of
+            the gradient; with ``update``, that of all chunks' gradients together. float64 (3,).
         """
         labels = labels.to(choices.device, non_blocking=True)
         norms: list[Tensor] = []

@@ -17,7 +17,7 @@ from steadyspike.console import notify
 
 #: Ctrl-C, the signal of job queues, and a closed terminal.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DAY = 86400.0  # seconds; `select` takes no number without end
+DAY = 86400.0  # seconds; `select` refuses an infinite timeout, as of an infinite deadline
 GRACE, LIMIT = 5.5, 7.5  # seconds from the signal: for the current batch; for everything
 
 
@@ -56,7 +56,7 @@ class StopRequest:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """The body writes a checkpoint, which takes as long as it takes."""
+        """While the body writes a checkpoint, nothing interrupts it, however long it takes."""
         self._saving = True
         try:
             yield
@@ -74,7 +74,7 @@ class StopRequest:
         self.signal = number
 
     def hurry(self, number: int) -> None:
-        """Ends the body, and if that does not help the process, after signal ``number``."""
+        """After signal ``number``: interrupt a body that goes on, then end the process."""
         if self.ended.wait(GRACE):
             return
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)

@@ -64,7 +64,7 @@ class Trainer:
         )
         self.batches = math.ceil(len(dataset.train) / options.batch)
         self.epoch, self.batch = 0, 0  # finished epochs, and finished batches of the current one
-        self.between_batches = True  # else `state` is none to resume from
+        self.between_batches = True  # False while `state` is half updated, so none to save
         self.rows: list[EpochRow] = []
         self.best: dict[str, Tensor] = {}  # the weights of the best epoch so far
         self.digests: dict[str, dict[str, str]] = {}
@@ -126,18 +126,19 @@ class Trainer:
         self._forget_recordings()  # loading may have replaced tensors
 
     def _forget_recordings(self) -> None:
-        """Have the work of a batch recorded anew, where it is."""
+        """Drop the recordings of a CUDA graph, if any; the next batches are recorded anew."""
         how = Presentation.of(self.experiment)
         present = partial(present_batch, self.model, self.dataset, how)
         self.present: Callable[[Tensor], Tensor] = present
-        #: The passes as they are while layers are watched for spikes, and otherwise.
+        #: The recorded passes, by whether `silence` watches the layers meanwhile.
         self.replayed: dict[bool, Replayed] | None = None
-        if self.recorder is not None:
-            device, parameters = self.scores.device, list(self.model.parameters())
-            self.present = Replayed(present, self.recorder, device)
-        if self.recorder is not None and self.recordable_passes:
+        if self.recorder is None:
+            return
+        device = self.scores.device
+        self.present = Replayed(present, self.recorder, device)
+        if self.recordable_passes:
             self.replayed = {
-                watching: Replayed(self.passes, self.recorder, device, parameters)
+                watching: Replayed(self.passes, self.recorder, device, self.model.parameters())
                 for watching in (True, False)
             }
 
