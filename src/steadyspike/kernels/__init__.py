@@ -27,8 +27,10 @@ floating type. What is stored of a step is u before the reset; the next charge d
 ``grad_input(grad, u, thresholds, slope, x, mean, std, a, b, c)``
     a g + b + c Î in x's type, with a, b, c (K, C); without x, g.
 ``norm_forward(mean, var, running, affine, offset, eps, limit, noted)``
-    A norm's arithmetic on channels, `Scales` of K steps by their moments. ``offset`` (C,) is what
-    the currents that were measured lack, a convolution's bias.
+    `Scales` of K steps by their moments. These are of currents without their ``offset`` (C,), a
+    convolution's bias.
+``norm_inference(running, affine, offset, eps, steps)``
+    `Scales` of K steps by the running statistics alone.
 ``norm_backward(grad_sum, grad_dot, whole, scales, count)``
     a, b, c of `grad_input`, and the gradients of γ, β and the offset.
 ``norm_fold(noted, running, weight, between, unbias, fallbacks)``

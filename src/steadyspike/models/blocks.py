@@ -1,4 +1,4 @@
-"""What the networks are built of: synapse, norm and neuron over a chunk of steps."""
+"""What the networks are built of: convolution, norm and neurons over a chunk of steps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,8 +107,6 @@ class Layers:
                 "norm 'tab' has no gradient to earlier steps here: online must be true, not false "
                 "(BPTT)"
             )
-        if self.norm in ("bntt", "tab", "tebn") and self.steps is None:
-            raise ValueError(f"norm {self.norm!r} needs steps, the T of the training")
         match self.norm:
             case "osr":
                 return OSR(channels, fallback_ratio=self.fallback_ratio, warm_up_statistics=warm_up)
@@ -121,13 +119,18 @@ class Layers:
             case "ws":
                 return nn.Identity()
             case "bntt":
-                return BNTT(channels, self.steps or 1, warm_up_statistics=warm_up)
+                return BNTT(channels, self._known_steps(), warm_up_statistics=warm_up)
             case "tab":
-                return TAB(channels, self.steps or 1, warm_up_statistics=warm_up)
+                return TAB(channels, self._known_steps(), warm_up_statistics=warm_up)
             case "tdbn":
                 return TdBN(channels, self.v_threshold)
             case "tebn":
-                return TEBN(channels, self.steps or 1)
+                return TEBN(channels, self._known_steps())
+
+    def _known_steps(self) -> int:
+        if self.steps is None:
+            raise ValueError(f"norm {self.norm!r} needs steps, the T of the training")
+        return self.steps
 
     @property
     def levels(self) -> int | None:
@@ -245,7 +248,7 @@ class SpikingConv(nn.Module):
 
 
 def currents_of(layer: ConvNorm | SpikingConv, x: Tensor | Traced) -> tuple[Tensor, Tensor | None]:
-    """What the norm of ``layer`` gets: currents, and the bias that they lack as it takes it in."""
+    """The currents for the norm of ``layer``, and their bias if it is the norm that adds it."""
     offset = offset_of(layer.conv, layer.norm)
     if layer.still_current is None:
         return convolve(layer.conv, x, layer.levels, biased=offset is None), offset
@@ -254,7 +257,7 @@ def currents_of(layer: ConvNorm | SpikingConv, x: Tensor | Traced) -> tuple[Tens
 
 
 def offset_of(conv: Convolution, norm: Norm) -> Tensor | None:
-    """The bias of ``conv`` if ``norm``, which comes after it, takes that in, else None."""
+    """The bias of ``conv`` if ``norm``, which comes after it, is to add it, else None."""
     return conv.bias if isinstance(norm, StepNorm) and norm.takes_offset else None
 
 

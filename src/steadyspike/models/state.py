@@ -1,4 +1,4 @@
-"""What a state dict must be to be loaded: of this network's names, shapes and types, and numbers.
+"""Checks a state dict before it is loaded: names, shapes, types, and that values are finite.
 
 `load_state_dict` would convert int8 to float32 and take NaN or a negative variance as it is.
 """
@@ -25,7 +25,7 @@ def unwrapped(state: Mapping[str, V]) -> dict[str, V]:
 
 
 def misfits(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> list[str]:
-    """Why ``state`` is none for a network whose state dict is ``own``; empty if it is."""
+    """What keeps ``state`` from a network whose own state dict is ``own``; empty if nothing."""
     wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
     wrong += [f"{repr(name)[1:-1]} is unknown" for name in state.keys() - own.keys()]
     for name in own.keys() & state.keys():
@@ -35,9 +35,9 @@ def misfits(state: Mapping[str, Any], own: Mapping[str, Tensor]) -> list[str]:
 
 
 def misfit(name: str, value: Any, own: Tensor, *, any_float: bool = False) -> str | None:
-    """Why ``value`` cannot be the network's tensor ``own``, which may be on the device "meta".
+    """What keeps ``value`` from the place of the network's tensor ``own``; None if nothing.
 
-    With ``any_float`` it may be of another floating type.
+    ``own`` may be on the device "meta". With ``any_float`` the floating types may differ.
     """
     if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_meta:
         return "is no dense tensor"

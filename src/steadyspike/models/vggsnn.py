@@ -100,10 +100,10 @@ class HiddenLayer(nn.Module):
     def __init__(self, layer: SpikingLinear) -> None:
         super().__init__()
         self.layer = layer
-        self.scaled = layer.neuron.spike_scale
+        # Neurons behind standardized weights have scaled their spikes already.
+        self.scale = HEAD_SCALE / layer.neuron.spike_scale
         self.dropout = StepDropout(HEAD_DROPOUT)
 
     def forward(self, x: Tensor | Traced) -> Tensor | Traced:
-        # Standardized weights have their spikes scaled already.
-        out: Tensor | Traced = self.dropout(self.layer(x) * (HEAD_SCALE / self.scaled))
+        out: Tensor | Traced = self.dropout(self.layer(x) * self.scale)
         return out

@@ -30,13 +30,13 @@ class Normalization:
     Args:
         scales: m, s, μ[t], √(σ²[t] + ε), and from them γ/s and β - m γ/s.
         affine: γ and β (C,).
-        offset: (C,) what I lacks of the currents, a convolution's bias; in the means it is not.
-        count: how many values the statistics of a step and channel are of, in all processes.
+        offset: (C,) a convolution's bias that is still to be added to I; m and μ[t] are without it.
+        count: the number of values behind a mean of a step and channel, in all processes.
         renormalizes: whether the gradient is that of a normalization by the step's own
             statistics; False for an affine map's.
         shard: of a batch on several processes.
-        share: (K, 1) how much of its statistics a step has itself, the rest being constant; None
-            is all.
+        share: (K, 1) the part of its statistics that comes from the step itself; the rest is from
+            earlier steps, a constant. None if all of it is the step's.
 
     γ and β may be (K, C), of each step, if it is normalized by no other statistics: r = 1, d = 0.
     """
@@ -51,7 +51,7 @@ class Normalization:
 
 
 def values_per_channel(x: Tensor, shard: Shard | None) -> int:
-    """How many values of ``x`` (K, N, C, ...) a step's mean is of, in all processes."""
+    """The number of values of ``x`` (K, N, C, ...) behind a step's mean, in all processes."""
     return (x.shape[1] if shard is None else shard.total) * math.prod(x.shape[3:])
 
 
@@ -61,7 +61,7 @@ def with_gradient(
     backend: ModuleType,
     *,
     normalization: Normalization | None = None,
-    fired: tuple[Tensor, Tensor, float] | None = None,
+    neurons: tuple[Tensor, Tensor, float] | None = None,
 ) -> Tensor:
     """The output of a layer, as autograd sees it.
 
@@ -70,20 +70,20 @@ def with_gradient(
         x: the layer's currents, (K, N, C, ...), or (1, N, C, ...) if all steps have the same.
         backend: the kernels of ``x``'s device.
         normalization: None where no norm comes before the neurons.
-        fired: membranes before the reset (K, N, C, ...), thresholds (K,) and the slope of the
+        neurons: membranes before the reset (K, N, C, ...), thresholds (K,) and the slope of the
             surrogate; None for a norm without neurons.
     """
     parameters: tuple[Tensor | None, ...] = (None,) * 3
     if normalization is not None:
         parameters = (*normalization.affine, normalization.offset)
-    u, thresholds, slope = fired or (None, None, 0.0)
+    u, thresholds, slope = neurons or (None, None, 0.0)
     kept = _Kept(u, thresholds, slope, normalization, backend)
     return _Layer.apply(x, *parameters, output, kept)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """What the backward pass needs besides the currents."""
+    """What the backward pass needs besides the currents; ``by`` is None without a norm."""
 
     u: Tensor | None
     thresholds: Tensor | None

@@ -245,7 +245,7 @@ class LIF(StepModule):
             currents,
             backend,
             normalization=normalization,
-            fired=(u, thresholds, self.surrogate_slope),
+            neurons=(u, thresholds, self.surrogate_slope),
         )
 
     def _forward_through_time(self, currents: Tensor) -> Tensor:
@@ -290,7 +290,7 @@ class LIF(StepModule):
         return thresholds
 
     def _stabilizer(self, threshold: Tensor) -> Stabilizer | None:
-        """What writes θ of the next step to ``threshold``, if it depends on u."""
+        """What computes θ of the next step, into ``threshold``; None if θ does not depend on u."""
         if not self.live_threshold:
             return None
         at_first = self.state.first is None

@@ -28,7 +28,7 @@ WARM = 1_000_000
 
 
 class StepNorm(StepModule):
-    """What the three have in common: parameters, running statistics, sums over the steps.
+    """Base of the norms for online training: parameters, running statistics, their updates.
 
     Args:
         num_features: C.
@@ -43,8 +43,8 @@ class StepNorm(StepModule):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor  # with warm_up_statistics only
-    #: A step is normalized by its own statistics if a channel's standard deviation is over so many
-    #: times the running one, else by the running statistics; None is always by its own.
+    #: A step is normalized by the running statistics, but by its own if some channel's standard
+    #: deviation is over this many times the running one. None: always by its own.
     fallback_ratio: float | None = None
     _noted: Noted | None
     #: Whether the gradient is that of a normalization, or of an affine map.
@@ -53,7 +53,7 @@ class StepNorm(StepModule):
     all_time = True
     #: Whether the steps' variances in it are unbiased ones.
     unbiased = False
-    #: Whether it takes in what the currents lack of their convolution's bias.
+    #: Whether it adds the convolution's bias, as the ``offset`` of `forward`.
     takes_offset = True
 
     def __init__(
@@ -87,9 +87,9 @@ class StepNorm(StepModule):
         `LIF` does this and its own part in one operation: ``neuron(currents, norm)``.
 
         Args:
-            x: the currents, or what they are without their ``offset``.
-            offset: (C,) to be added to ``x``, such as a convolution's bias. It costs no pass over
-                ``x``; its gradient through a normalization is 0.
+            x: the currents, to which ``offset`` is still to be added.
+            offset: (C,) such as a convolution's bias. It costs no pass over ``x``; its gradient
+                through a normalization is 0.
         """
         return normalized(x, self.normalization(x, len(x), offset))
 
@@ -135,7 +135,7 @@ class StepNorm(StepModule):
 
     def _begin(self) -> None:
         self._noted = None
-        self._count = 0  # of values that each mean is of
+        self._count = 0  # the values behind each mean
 
     @torch.no_grad()
     def _fold(self) -> None:

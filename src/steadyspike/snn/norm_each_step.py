@@ -12,7 +12,7 @@ from steadyspike.snn.norm import StepNorm
 
 
 class EachStepNorm(StepNorm):
-    """What both have in common: γ, β, μ̂ and σ̂² are (T, C), a row for each time step.
+    """Base of both: γ, β, μ̂ and σ̂² are (T, C), a row for each time step.
 
     Training normalizes by the batch's statistics, inference by the running ones of the same step;
     steps beyond T have the last row.
@@ -83,7 +83,7 @@ class EachStepNorm(StepNorm):
     def _in_training(
         self, x: Tensor, affine: tuple[Tensor, Tensor], first: int, offset: Tensor | None
     ) -> tuple[Scales, Tensor | None]:
-        """Also the share of its own that each step has in its statistics (K, 1); None is all."""
+        """The scales, and the ``share`` of `Normalization`."""
         backend, steps = kernels.backend(x), len(affine[0])
         mean, var = backend.moments(x.detach())
         if self._shard is not None:
@@ -95,7 +95,7 @@ class EachStepNorm(StepNorm):
             backend.norm_forward(
                 mean[k : k + 1],
                 var[k : k + 1],
-                (mean[k], var[k]),
+                (mean[k], var[k]),  # in place of running ones, which are not used without a limit
                 (affine[0][k], affine[1][k]),
                 offset,
                 eps=self.eps,
@@ -109,7 +109,7 @@ class EachStepNorm(StepNorm):
     def _statistics(
         self, mean: Tensor, var: Tensor, first: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Moments that normalize the steps, by their own (K, C), and the steps' share in them."""
+        """From the steps' own moments (K, C) those that normalize them, and the ``share``."""
         raise NotImplementedError
 
     @torch.no_grad()

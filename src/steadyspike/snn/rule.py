@@ -89,9 +89,8 @@ class Rule(StepModule):
     def forward(self, neuron: "LIF", spikes: Tensor) -> Traced:
         """The spikes (K, N, ...) that ``neuron`` has just returned, with their trace."""
         self._advance(len(spikes))
-        traces = torch.empty_like(
-            spikes, dtype=torch.promote_types(spikes.dtype, torch.float32), requires_grad=False
-        )
+        wide = torch.promote_types(spikes.dtype, torch.float32)
+        traces = torch.empty_like(spikes, dtype=wide)
         for k, trace in enumerate(traces.unbind()):
             decay = self.decay(neuron, k)
             if self._trace is None:
