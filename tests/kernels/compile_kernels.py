@@ -22,7 +22,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from steadyspike.kernels import cuda
-from steadyspike.kernels.norm import Noted
+from steadyspike.kernels.norm import StepMoments
 from steadyspike.kernels.stabilizer import Stabilizer
 
 #: Layers of the paper's networks: (K, N, C, H, W) of convolutions, (K, N, C) of hidden layers.
@@ -97,10 +97,10 @@ def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 
 def call_norms(vector: Tensor) -> None:
     """A norm's arithmetic on the channels of ``vector`` (K, C)."""
-    noted, one = Noted.empty(vector, len(vector)), vector[0]
+    moments, one = StepMoments.empty(vector, len(vector)), vector[0]
     for offset, limit in itertools.product([None, one], [None, 20.0]):
         scales = cuda.norm_forward(
-            vector, vector, (one, one), (one, one), offset, eps=1e-4, limit=limit, noted=noted
+            vector, vector, (one, one), (one, one), offset, eps=1e-4, limit=limit, moments=moments
         )
         cuda.norm_inference((one, one), (one, one), offset, eps=1e-4, steps=len(vector))
     wholes: list[Any] = [None, (vector, vector)]
@@ -110,7 +110,7 @@ def call_norms(vector: Tensor) -> None:
     weights: list[Any] = [0.1, torch.tensor(0.1)]
     for fallbacks, between, weight in itertools.product(counts, [False, True], weights):
         cuda.norm_fold(
-            noted, (one, one), weight=weight, between=between, unbias=1.0, fallbacks=fallbacks
+            moments, (one, one), weight=weight, between=between, unbias=1.0, fallbacks=fallbacks
         )
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kernels.cases import LAYOUTS, assert_near, laid_out, layers
 from steadyspike.kernels import cpu, reference
-from steadyspike.kernels.norm import Noted
+from steadyspike.kernels.norm import StepMoments
 from steadyspike.kernels.stabilizer import Stabilizer
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -204,27 +204,29 @@ def test_a_norms_arithmetic_on_channels(
         mean, var, running_mean, running_var, affine, offset, sums, weight = given_
         running = running_mean.clone(), running_var.clone()
         how = {"eps": 1e-2}
-        noted = Noted.empty(mean, steps + 1)
-        for each, value in zip((noted.means, noted.variances, noted.own), (0.5, 2, 3), strict=True):
+        moments = StepMoments.empty(mean, steps + 1)
+        for each, value in zip(
+            (moments.means, moments.variances, moments.own), (0.5, 2, 3), strict=True
+        ):
             each.fill_(value)
         scales = kernels.norm_forward(
-            mean, var, running, affine, offset, limit=limit, noted=noted.part(1, steps), **how
+            mean, var, running, affine, offset, limit=limit, moments=moments.part(1, steps), **how
         )
         unnoted = kernels.norm_forward(
-            mean, var, running, affine, offset, limit=limit, noted=None, **how
+            mean, var, running, affine, offset, limit=limit, moments=None, **how
         )
         inference = kernels.norm_inference(running, affine, offset, steps=steps, **how)
         inference = [each.clone() for each in inference]  # some share memory with `running`
         whole = sums[1].unbind() if shared else None
         count = 7 * steps if renormalizes else None
         backward = kernels.norm_backward(*sums[0], whole, scales, count)
-        fallbacks = noted.own.sum(dtype=torch.int64)
+        fallbacks = moments.own.sum(dtype=torch.int64)
         for step_weight, between, unbias in ((0.25, True, 1.0), (weight, False, 1.5)):
             kernels.norm_fold(
-                noted, running, weight=step_weight, between=between, unbias=unbias,
+                moments, running, weight=step_weight, between=between, unbias=unbias,
                 fallbacks=fallbacks if between else None,
             )  # fmt: skip
-        kept = [noted.means, noted.variances, noted.own, *running, fallbacks]
+        kept = [moments.means, moments.variances, moments.own, *running, fallbacks]
         assert all(torch.equal(a, b) for a, b in zip(scales, unnoted, strict=True))
         return [*scales, *inference, *backward, *kept]
 

@@ -26,14 +26,14 @@ floating type. What is stored of a step is u before the reset; the next charge d
     g = grad k σ(k (u - θ)) (1 - σ(k (u - θ))); without u, g = grad.
 ``grad_input(grad, u, thresholds, slope, x, mean, std, a, b, c)``
     a g + b + c Î in x's type, with a, b, c (K, C); without x, g.
-``norm_forward(mean, var, running, affine, offset, eps, limit, noted)``
+``norm_forward(mean, var, running, affine, offset, eps, limit, moments)``
     `Scales` of K steps by their moments. These are of currents without their ``offset`` (C,), a
     convolution's bias.
 ``norm_inference(running, affine, offset, eps, steps)``
     `Scales` of K steps by the running statistics alone.
 ``norm_backward(grad_sum, grad_dot, whole, scales, count)``
     a, b, c of `grad_input`, and the gradients of γ, β and the offset.
-``norm_fold(noted, running, weight, between, unbias, fallbacks)``
+``norm_fold(moments, running, weight, between, unbias, fallbacks)``
     The running statistics at the end of a presentation.
 ``pool(x)``, ``unpool(grad, shape)``
     Means over 2 by 2 pixels of (N, C, H, W), and their gradient of that shape.

@@ -17,8 +17,8 @@ class Scales(NamedTuple):
     """What normalizes the K steps of a chunk, each (K, C): ``γ (x - m) / s + β``.
 
     ``step_mean`` and ``step_std`` are μ[t] and √(σ²[t] + ε), by which x̂ is normalized, ``mean`` and
-    ``std`` m and s, ``scale`` and ``shift`` γ/s and β - m γ/s. Means are of x, which may lack an
-    offset of the currents; standard deviations do not depend on it.
+    ``std`` m and s, ``scale`` and ``shift`` γ/s and β - m γ/s. Means are of x, to which an offset
+    may still be to be added; standard deviations do not depend on it.
     """
 
     step_mean: Tensor
@@ -30,11 +30,11 @@ class Scales(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Noted:
-    """Of the T steps of a presentation: what the running statistics will be moved by.
+class StepMoments:
+    """Statistics of the T steps of a presentation, by which the running ones are updated.
 
     Args:
-        means, variances: μ[t] of the currents, and σ²[t], (T, C).
+        means, variances: μ[t] of the currents and σ²[t], (T, C).
         own: whether the step was normalized by its own statistics, (T,), 1 or 0.
     """
 
@@ -43,15 +43,15 @@ class Noted:
     own: Tensor
 
     @classmethod
-    def empty(cls, like: Tensor, steps: int) -> "Noted":
+    def empty(cls, like: Tensor, steps: int) -> "StepMoments":
         """For ``steps`` steps of the channels of ``like`` (..., C)."""
         means, variances = like.new_empty(2, steps, like.shape[-1]).unbind()
         return cls(means, variances, like.new_empty(steps, dtype=torch.int32))
 
-    def part(self, first: int, steps: int) -> "Noted":
-        """Those of ``steps`` steps from ``first`` on, to be written to."""
+    def part(self, first: int, steps: int) -> "StepMoments":
+        """A view of ``steps`` steps from ``first`` on, to be written to."""
         these = slice(first, first + steps)
-        return Noted(self.means[these], self.variances[these], self.own[these])
+        return StepMoments(self.means[these], self.variances[these], self.own[these])
 
 
 def norm_forward(
@@ -63,7 +63,7 @@ def norm_forward(
     *,
     eps: float,
     limit: float | None,
-    noted: Noted | None,
+    moments: StepMoments | None,
 ) -> Scales:
     """What normalizes K steps, given their moments.
 
@@ -71,11 +71,11 @@ def norm_forward(
         mean, var: of each step and channel of x, (K, C).
         running: mean and variance of the currents, (C,).
         affine: γ and β, (C,).
-        offset: what the currents have more than x, (C,).
+        offset: (C,) to be added to x for the currents, as a convolution's bias.
         eps: ε, added to variances.
         limit: a step is normalized by its own statistics if some channel's standard deviation is
             over ``limit`` times the running one's, else by the running ones; None is always.
-        noted: where the steps' part in the running statistics is written.
+        moments: where those of the K steps are written, for `norm_fold`.
     """
     std = stable_sqrt(var + eps)
     m, s = mean, std
@@ -85,10 +85,10 @@ def norm_forward(
         # Decided on the device, step by step: (K, 1)
         own = (std > limit * running_std).any(1, keepdim=True)
         m, s = torch.where(own, mean, running_mean), torch.where(own, std, running_std)
-    if noted is not None:
-        noted.means.copy_(mean if offset is None else mean + offset)
-        noted.variances.copy_(var)
-        noted.own.copy_(own[:, 0])
+    if moments is not None:
+        moments.means.copy_(mean if offset is None else mean + offset)
+        moments.variances.copy_(var)
+        moments.own.copy_(own[:, 0])
     return Scales(mean, std, m, s, *_scale_and_shift(m, s, affine))
 
 
@@ -155,7 +155,7 @@ def norm_backward(
 
 
 def norm_fold(
-    noted: Noted,
+    moments: StepMoments,
     running: tuple[Tensor, Tensor],
     *,
     weight: float | Tensor,
@@ -166,14 +166,14 @@ def norm_fold(
     """Move the running statistics by those of a presentation.
 
     Args:
-        noted: of its T steps.
+        moments: of the presentation's T steps.
         running: mean and variance (C,), changed in place.
         weight: of the presentation; 1 - weight is that of what was there.
         between: whether the variance between the steps' means counts too (Eq. 13-15).
         unbias: factor of the steps' variances.
         fallbacks: a scalar that the number of steps normalized by their own statistics is added to.
     """
-    means, variances = noted.means, noted.variances
+    means, variances = moments.means, moments.variances
     mean = means.mean(0)
     if unbias != 1:
         variances = variances * unbias
@@ -183,4 +183,4 @@ def norm_fold(
     for statistic, new in zip(running, (mean, variances.mean(0)), strict=True):
         statistic.lerp_(new.to(statistic), weight)
     if fallbacks is not None:
-        fallbacks += noted.own.sum()
+        fallbacks += moments.own.sum()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from steadyspike import kernels
 from steadyspike.kernels import reference
-from steadyspike.kernels.norm import Noted
+from steadyspike.kernels.norm import StepMoments
 from steadyspike.snn.gradient import (
     Normalization,
     values_per_channel,
@@ -46,7 +46,7 @@ class StepNorm(StepModule):
     #: A step is normalized by the running statistics, but by its own if some channel's standard
     #: deviation is over this many times the running one. None: always by its own.
     fallback_ratio: float | None = None
-    _noted: Noted | None
+    _moments: StepMoments | None
     #: Whether the gradient is that of a normalization, or of an affine map.
     renormalizes = True
     #: Whether the variance between the steps' means is part of the running variance.
@@ -97,7 +97,7 @@ class StepNorm(StepModule):
     def normalization(self, x: Tensor, steps: int, offset: Tensor | None = None) -> Normalization:
         """What normalizes currents ``x`` (K, N, C, ...), or (1, N, C, ...) of all ``steps``.
 
-        In training the steps count as presented, and their moments are noted for the running
+        In training the steps count as presented, and their moments are kept for the running
         statistics. ``offset`` is that of `forward`.
 
         Raises:
@@ -113,8 +113,8 @@ class StepNorm(StepModule):
         mean, var = backend.moments(x.detach())
         if self._shard is not None:
             mean, var = self._shard.combine(mean, var)
-        if self._noted is None:
-            self._noted, self._count = Noted.empty(mean, self._announced or steps), count
+        if self._moments is None:
+            self._moments, self._count = StepMoments.empty(mean, self._announced or steps), count
         scales = backend.norm_forward(
             mean.expand(steps, -1),
             var.expand(steps, -1),
@@ -123,7 +123,7 @@ class StepNorm(StepModule):
             offset,
             eps=self.eps,
             limit=self.fallback_ratio,
-            noted=self._noted.part(first, steps),
+            moments=self._moments.part(first, steps),
         )
         return Normalization(scales, affine, offset, count, self.renormalizes, self._shard)
 
@@ -134,14 +134,14 @@ class StepNorm(StepModule):
             )
 
     def _begin(self) -> None:
-        self._noted = None
+        self._moments = None
         self._count = 0  # the values behind each mean
 
     @torch.no_grad()
     def _fold(self) -> None:
-        assert self._noted is not None
-        kernels.backend(self._noted.means).norm_fold(
-            self._noted,
+        assert self._moments is not None
+        kernels.backend(self._moments.means).norm_fold(
+            self._moments,
             (self.running_mean, self.running_var),
             weight=self._weight_of_newest(),
             between=self.all_time,
@@ -255,7 +255,7 @@ class BatchNorm(Sharded, nn.BatchNorm2d):
             steps += len(mean)
             affine = self.weight, self.bias
             scales = kernels.backend(x).norm_forward(
-                mean, var, (old_mean, old_var), affine, None, eps=self.eps, limit=None, noted=None
+                mean, var, (old_mean, old_var), affine, None, eps=self.eps, limit=None, moments=None
             )
         return normalized(x, Normalization(scales, affine, None, count, True, shard))
 

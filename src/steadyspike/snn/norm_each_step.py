@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from steadyspike import kernels
-from steadyspike.kernels.norm import Noted, Scales
+from steadyspike.kernels.norm import Scales, StepMoments
 from steadyspike.snn.gradient import Normalization, values_per_channel
 from steadyspike.snn.norm import StepNorm
 
@@ -88,8 +88,8 @@ class EachStepNorm(StepNorm):
         mean, var = backend.moments(x.detach())
         if self._shard is not None:
             mean, var = self._shard.combine(mean, var)
-        if self._noted is None:
-            self._noted = Noted.empty(mean, self._announced or steps)
+        if self._moments is None:
+            self._moments = StepMoments.empty(mean, self._announced or steps)
         mean, var, share = self._statistics(mean.expand(steps, -1), var.expand(steps, -1), first)
         every = [
             backend.norm_forward(
@@ -100,7 +100,7 @@ class EachStepNorm(StepNorm):
                 offset,
                 eps=self.eps,
                 limit=None,
-                noted=self._noted.part(first + k, 1),
+                moments=self._moments.part(first + k, 1),
             )
             for k in range(steps)
         ]
@@ -114,12 +114,12 @@ class EachStepNorm(StepNorm):
 
     @torch.no_grad()
     def _fold(self) -> None:
-        assert self._noted is not None
+        assert self._moments is not None
         weight: Any = self._weight_of_newest()
-        rows = min(self.steps, len(self._noted.means))
+        rows = min(self.steps, len(self._moments.means))
         for running, new in (
-            (self.running_mean, self._noted.means),
-            (self.running_var, self._noted.variances),
+            (self.running_mean, self._moments.means),
+            (self.running_var, self._moments.variances),
         ):
             running[:rows].lerp_(new[:rows].to(running), weight)
 

@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from steadyspike.kernels.cuda.tiles import LAUNCH, ceil_div, next_power_of_2, on_device_of
-from steadyspike.kernels.norm import Noted, Scales
+from steadyspike.kernels.norm import Scales, StepMoments
 
 BLOCK = 128  # channels of a program, where channels do not depend on each other
 
@@ -22,9 +22,9 @@ def _norm_forward_kernel(
     weight,
     bias,
     offset,  # None where there is none
-    noted_means,  # None where they are not asked for
-    noted_variances,
-    noted_own,
+    out_means,  # None where they are not asked for
+    out_variances,
+    out_own,
     scales,
     eps,
     limit,
@@ -54,10 +54,10 @@ def _norm_forward_kernel(
             own = tl.max((inside & (step_std > limit * s)).to(tl.int32), 0)
             m = tl.where(own > 0, step_mean, m)
             s = tl.where(own > 0, step_std, s)
-        if noted_means is not None:
-            tl.store(noted_means + step * channels + c, step_mean + lacks, inside)
-            tl.store(noted_variances + step * channels + c, variance, inside)
-            tl.store(noted_own + step, own)
+        if out_means is not None:
+            tl.store(out_means + step * channels + c, step_mean + lacks, inside)
+            tl.store(out_variances + step * channels + c, variance, inside)
+            tl.store(out_own + step, own)
     scale = tl.div_rn(tl.load(weight + c, inside, other=0.0).to(tl.float32), s)
     shift = tl.load(bias + c, inside, other=0.0).to(tl.float32) - m * scale
     size = tl.num_programs(0) * channels
@@ -79,12 +79,12 @@ def norm_forward(
     *,
     eps: float,
     limit: float | None,
-    noted: Noted | None,
+    moments: StepMoments | None,
 ) -> Scales:
     """What normalizes K steps, given their moments (K, C)."""
     if mean.stride() != var.stride() or mean.stride(1) != 1:
         mean, var = mean.contiguous(), var.contiguous()
-    return _scales(mean, var, running, affine, offset, eps, limit, noted, len(mean))
+    return _scales(mean, var, running, affine, offset, eps, limit, moments, len(mean))
 
 
 def norm_inference(
@@ -108,7 +108,7 @@ def _scales(
     offset: Tensor | None,
     eps: float,
     limit: float | None,
-    noted: Noted | None,
+    moments: StepMoments | None,
     steps: int,
 ) -> Scales:
     channels = len(affine[0])
@@ -121,7 +121,7 @@ def _scales(
             *running,
             *affine,
             offset,
-            *((None,) * 3 if noted is None else (noted.means, noted.variances, noted.own)),
+            *((None,) * 3 if moments is None else (moments.means, moments.variances, moments.own)),
             scales,
             eps,
             limit,
@@ -261,7 +261,7 @@ def _norm_fold_kernel(
 
 
 def norm_fold(
-    noted: Noted,
+    moments: StepMoments,
     running: tuple[Tensor, Tensor],
     *,
     weight: float | Tensor,
@@ -270,13 +270,13 @@ def norm_fold(
     fallbacks: Tensor | None,
 ) -> None:
     """Move the running statistics by those of a presentation."""
-    steps, channels = noted.means.shape
+    steps, channels = moments.means.shape
     known = isinstance(weight, float | int)
-    with on_device_of(noted.means):
+    with on_device_of(moments.means):
         _norm_fold_kernel[(ceil_div(channels, BLOCK),)](
-            noted.means,
-            noted.variances,
-            noted.own,
+            moments.means,
+            moments.variances,
+            moments.own,
             *running,
             fallbacks,
             float(weight) if known else None,
