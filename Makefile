@@ -29,7 +29,7 @@ test: $(READY) ## Run the tests
 test-fast: $(READY) ## Run the tests of the method, models, data and configuration (a minute)
 	@tools/data.sh
 	@python -m pytest -m "not slow" tests/snn tests/kernels tests/models tests/data \
-		tests/train/test_config.py tests/train/test_params.py
+		tests/train/test_config.py tests/train/test_fingerprint.py tests/train/test_params.py
 
 lint: $(READY) ## Check format and style
 	@ruff format --check . && ruff check .
