@@ -30,6 +30,7 @@ NAMES = [path.parent.name for path in PARAMS]
 
 DATASETS = read_yaml(PIPELINES / "dvc.yaml")["stages"]["check_data"]["foreach"]  # by folder
 ON_A_CPU = ("cifar10_cpu", "methods", "own_images", "search", "seeds")
+METHODS_ON_A_GPU = {"methods_cifar10": "cifar10", "methods_cifar100": "cifar100"}
 
 
 def test_every_folder_has_its_data_checked() -> None:
@@ -46,9 +47,10 @@ def test_every_experiment_is_valid_and_of_the_folders_data_set(path: Path) -> No
         if folder in ON_A_CPU:
             assert experiment.device == "cpu"
             continue
-        assert folder == experiment.dataset.name
         assert experiment.device == "cuda"
-        assert name.startswith(f"{experiment.model.name}-")
+        if folder not in METHODS_ON_A_GPU:
+            assert folder == experiment.dataset.name
+            assert name.startswith(f"{experiment.model.name}-")
 
 
 def test_cifar10_on_a_cpu_compares_the_methods_alone() -> None:
@@ -75,16 +77,18 @@ def test_seeds_repeats_the_roots_experiments() -> None:
         assert ours[name] == ours["osr"].model_copy(update={"name": name, "model": warmed_up})
 
 
+METHOD: dict[str, Any] = {
+    "name": True,
+    "model": {"rule", "norm", "stabilize_threshold", "online"},
+    "training": {"weight_decay", "online_update", "backward_steps", "chunk"},
+}
+
+
 def test_methods_differ_in_the_method_and_its_weight_decay_alone() -> None:
     experiments = load_experiments(PIPELINES / "methods" / "params.yaml")
-    method = {
-        "name": True,
-        "model": {"rule", "norm", "stabilize_threshold", "online"},
-        "training": {"weight_decay", "online_update", "backward_steps", "chunk"},
-    }
     seeds = load_experiments(PIPELINES / "seeds" / "params.yaml")["osr_ots"]
     for experiment in experiments.values():
-        assert experiment.model_dump(exclude=method) == seeds.model_dump(exclude=method)
+        assert experiment.model_dump(exclude=METHOD) == seeds.model_dump(exclude=METHOD)
     decays: dict[Any, dict[str, float]] = {}
     for name, experiment in experiments.items():
         own = experiment.training.model_copy(update={"weight_decay": 0.0})
@@ -120,6 +124,37 @@ def test_the_search_has_the_protocol_of_methods_and_no_test_images() -> None:
     assert next(iter(tried.values())).model == ours.model
     combinations = {str((one.model, one.training)) for one in tried.values()}
     assert len(combinations) == len(tried)
+
+
+@pytest.mark.parametrize("folder", METHODS_ON_A_GPU)
+def test_methods_on_a_gpu_are_those_on_a_cpu_in_the_papers_protocol(folder: str) -> None:
+    experiments = load_experiments(PIPELINES / folder / "params.yaml")
+    dataset = METHODS_ON_A_GPU[folder]
+    paper = load_experiments(PIPELINES / dataset / "params.yaml")["vggsnn-osr_ots"]
+    recorded = {"cuda_graph"}
+    method = METHOD | {"training": METHOD["training"] - {"weight_decay"} | recorded}
+    for experiment in experiments.values():
+        assert experiment.model_dump(exclude=method) == paper.model_dump(exclude=method)
+        options = experiment.training
+        # What the trainer does not record.
+        assert options.cuda_graph != (options.online_update or options.backward_steps is not None)
+    small = load_experiments(PIPELINES / "methods" / "params.yaml")
+    first = {name: one for name, one in small.items() if one.training.weight_decay == 5e-4}
+    chosen = {"model": METHOD["model"], "training": METHOD["training"]}
+    assert {name: one.model_dump(include=chosen) for name, one in experiments.items()} == {
+        name: one.model_dump(include=chosen) for name, one in first.items()
+    }
+
+
+def test_methods_on_a_gpu_differ_in_the_data_set_alone() -> None:
+    ten, hundred = (
+        {
+            name: one.model_dump(exclude={"dataset": {"name"}})
+            for name, one in load_experiments(PIPELINES / folder / "params.yaml").items()
+        }
+        for folder in METHODS_ON_A_GPU
+    )
+    assert ten == hundred
 
 
 def test_every_experiment_has_its_stages() -> None:
