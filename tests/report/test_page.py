@@ -82,5 +82,5 @@ def test_the_wheel_has_the_template(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for file in ("page.html.j2", "page.css", "paper.yaml"):
+    for file in ("page.html.j2", "page.css", "paper.yaml", "published.yaml"):
         assert f"steadyspike/report/{file}" in names

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from steadyspike.evaluate.metrics import Measurement, Metrics
 from steadyspike.report.comparison import FIRST_STEP, GAP
 from steadyspike.report.methods import NORM_LABELS
+from steadyspike.report.published import Published
 from steadyspike.report.results import Row
 from steadyspike.report.statistics import binomial_error
 from steadyspike.report.table import NOT_MEASURED, NOT_REPORTED, NOT_RUN, QUOTED, Column, Value
@@ -114,6 +115,11 @@ def _measured(value: Callable[[Metrics], Value]) -> Getter:
     return lambda row: value(row.metrics) if row.metrics else NOT_RUN
 
 
+def _published(value: Callable[[Published], Value]) -> Getter:
+    """Of the published number beside the experiment."""
+    return lambda row: value(row.published) if row.published else NOT_REPORTED
+
+
 def _differs(value: Getter) -> Condition:
     return lambda rows: len({value(row) for row in rows}) > 1
 
@@ -219,6 +225,11 @@ FIELDS = {
             lambda row: (row.cell.quoted or "") if row.cell else "",
             lambda rows: any(row.quoted for row in rows),
         ),
+        Field(Column("published", "Published, %", 2), _published(lambda p: p.value)),
+        Field(Column("published_epoch", "Its epoch"), _published(lambda p: p.epoch or "not known")),
+        Field(Column("published_network", "Its network"), _published(lambda p: p.network)),
+        Field(Column("published_steps", "Its T", 0), _published(lambda p: p.steps)),
+        Field(Column("work", "Work"), _published(lambda p: p.work)),
         Field(Column("loss_train", "Loss, training", 4), _measured(lambda m: m.loss.train)),
         Field(Column("loss_test", "Loss, test", 4), _measured(lambda m: m.loss.test)),
         Field(Column("osr_fallbacks", "OSR fallbacks", 0), _measured(lambda m: m.osr_fallbacks)),

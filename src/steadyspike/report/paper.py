@@ -111,18 +111,11 @@ class Cell:
 
     def differences(self, experiment: Experiment) -> list[str]:
         """Where an experiment differs from the paper: `training.epochs 2 instead of 300`."""
-        found = []
-        for key, value in expected_settings(self).items():
-            if self.metric == "memory" and not key.startswith(("model.", "training.batch")):
-                continue  # one batch's memory, before any training
-            section, name = key.split(".")
-            actual = getattr(getattr(experiment, section), name, None)
-            if actual != value:
-                instead = "the default" if value is None else value
-                found.append(
-                    f"{key} {'default' if actual is None else actual} instead of {instead}"
-                )
-        return found
+        expected = expected_settings(self)
+        if self.metric == "memory":  # one batch's memory, before any training
+            of_a_batch = ("model.", "training.batch")
+            expected = {key: expected[key] for key in expected if key.startswith(of_a_batch)}
+        return differences(expected, experiment)
 
 
 @cache
@@ -196,6 +189,18 @@ def nearest_cell(table: str, experiment: Experiment) -> Cell | None:
         )
     )
     return found[0] if found else None
+
+
+def differences(expected: Mapping[str, Any], experiment: Experiment) -> list[str]:
+    """Where an experiment has other parameters, by dotted key; None is a class's default."""
+    found = []
+    for key, value in expected.items():
+        section, name = key.split(".")
+        actual = getattr(getattr(experiment, section), name, None)
+        if actual != value:
+            instead = "the default" if value is None else value
+            found.append(f"{key} {'default' if actual is None else actual} instead of {instead}")
+    return found
 
 
 def expected_settings(cell: Cell) -> dict[str, Any]:

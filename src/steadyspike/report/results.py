@@ -8,6 +8,7 @@ from steadyspike.errors import UserError
 from steadyspike.evaluate.metrics import Measurement, Memory, Metrics
 from steadyspike.report.layer_names import plain_name
 from steadyspike.report.paper import Cell, cells, dataset_name, nearest_cell, own_cells
+from steadyspike.report.published import Published, published
 from steadyspike.report.runs import Pipeline, Run, read_pipeline
 
 #: Where metrics.json has the accuracies by other ways to infer (Appendix E).
@@ -24,12 +25,14 @@ class Row:
         cell: the paper's cell, or the nearest to this experiment; None if there is none.
         name: the experiment's name, empty for a quoted row.
         command: runs the experiment.
+        published: what another work reports of its method, by another protocol.
     """
 
     run: Run | None
     cell: Cell | None
     name: str = ""
     command: str = ""
+    published: Published | None = None
 
     @property
     def comparable(self) -> bool:
@@ -145,6 +148,16 @@ class Results:
             rows = list({row.name: row for row in map(self._paper_row, own_cells())}.values())
         return [row for row in rows if row.run is not None and row.run.metrics is not None]
 
+    def published(self) -> list[Row]:
+        """The experiments beside what others publish of their methods; none of the whole paper."""
+        runs = () if self.of_paper else self.only.runs
+        return [
+            Row(run, None, run.name, run.command, found)
+            for run in runs
+            for found in published()
+            if found.fits(run.settings)
+        ]
+
     def find(self, cell: Cell) -> Run | None:
         """The experiment that is to measure a cell; None if params.yaml has none of its name."""
         pipeline = self.pipelines[cell.dataset] if self.of_paper else self.only
@@ -228,6 +241,18 @@ def difference_notes(rows: Iterable[Row]) -> list[str]:
             differences = row.cell.differences(row.run.settings)
             if differences:
                 notes.append(f"{row.name} differs from the paper: {', '.join(differences)}.")
+    return notes
+
+
+def published_notes(rows: Iterable[Row]) -> list[str]:
+    """Where experiments differ from the protocol of the published number beside them."""
+    notes = []
+    for row in rows:
+        if row.run is not None and row.published is not None:
+            work, found = row.published, row.published.differences(row.run.settings)
+            whose = f"{row.name} differs from {work.work} ({work.source})"
+            listed = ", ".join(found) or "nowhere that is known"
+            notes.append(f"{whose}: {listed}. {work.note}".rstrip())
     return notes
 
 

@@ -10,6 +10,7 @@ from steadyspike.report.results import (
     difference_notes,
     health_notes,
     held_out_notes,
+    published_notes,
 )
 from steadyspike.report.table import MARK, NOT_RUN, Marked, Table, Value
 
@@ -123,6 +124,24 @@ def table4(results: Results) -> Table:
         f"{_IDENTITY} weight_decay {_ACCURACY} test_error first_step gap "
         f"gross_firing_rate {_PAPER} seeds epochs",
         [_ACCURACY_NOTE, _TEST_ERROR_NOTE, _GAP_NOTE, *_notes(rows)],
+    )
+
+
+def published(results: Results) -> Table:
+    """Experiments beside what other works publish of the same rule and norm."""
+    rows = results.published()
+    return _table(
+        "published",
+        "Published results, each by its own protocol",
+        rows,
+        f"{_IDENTITY} {_ACCURACY} published published_epoch published_network published_steps work",
+        [
+            "A published number was reached by another protocol than ours beside it, so no "
+            "difference of the two is given. Named below is where ours differs from the work's "
+            "own, as far as its paper or code was read. The paper's own numbers are in Table 4.",
+            *held_out_notes(rows),
+            *published_notes(rows),
+        ],
     )
 
 

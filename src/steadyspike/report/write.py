@@ -23,7 +23,7 @@ Figures = Sequence[Callable[[Results], Figure | None]]
 SECTIONS: dict[str, tuple[str, Tables, Figures]] = {
     "steps": ("After each time step", (), (steps_figure,)),
     "claims": ("The paper's claims here", (claims_table,), ()),
-    "accuracy": ("Accuracy", (tables.table1, tables.table4), ()),
+    "accuracy": ("Accuracy", (tables.table1, tables.table4, tables.published), ()),
     "comparison": ("Seeds", (comparison,), ()),
     "firing": ("Firing rates", (tables.table2,), (figures.figure2b,)),
     "memory": ("Training memory", (), (figures.figure2a,)),
