@@ -35,6 +35,18 @@ def warm(norm: Any, seed: int = 1) -> Any:
     return norm.train()
 
 
+def assert_alike(ours: Tensor, theirs: Tensor, leaves: Sequence[Tensor]) -> None:
+    """Equal values, and equal gradients of a weighted sum of them by all ``leaves``."""
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.randn_like(ours)
+    for a, b in zip(
+        torch.autograd.grad((ours * weights).sum(), leaves),
+        torch.autograd.grad((theirs * weights).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
 def by_equations(kind: str, norm: Any, x: Tensor) -> Tensor:
     """Eq. 8-9 for each step of ``x``, to be differentiated by autograd."""
     out = []
