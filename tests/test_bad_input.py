@@ -13,9 +13,17 @@ from typing import NamedTuple
 
 import pytest
 
-from tiny import command, contents, environment, in_process, make_project, refused, start, trained
-
-OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")
+from tiny import (
+    OUTPUTS,
+    command,
+    contents,
+    environment,
+    in_process,
+    make_project,
+    refused,
+    start,
+    trained,
+)
 
 
 @pytest.fixture(scope="module")

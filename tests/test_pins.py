@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from steadyspike.pins import CPU_PINS, pin_cpu
-from tiny import environment, python, read_json, write_data, write_params
+from tiny import OUTPUTS, environment, outputs, python, read_json, write_data, write_params
 
-OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")
 # Settings that a user's shell may hold, each of which would change the bits.
 ADVERSE = {
     "OMP_NUM_THREADS": "7",
@@ -82,7 +81,7 @@ def train(root: Path, *before: str, program: str = TRAIN, **more: str) -> dict[s
         capture_output=True,
         timeout=120,
     )
-    return {name: (root / "runs" / "wide" / name).read_bytes() for name in OUTPUTS}
+    return outputs(root / "runs" / "wide")
 
 
 @pytest.mark.slow

@@ -35,6 +35,8 @@ from steadyspike.train.params import merge, read_yaml
 from steadyspike.train.trainer import Trainer
 
 REPOSITORY = Path(__file__).parents[1]
+#: The files of a finished run that are the same bytes every time.
+OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")
 DEFAULTS: dict[str, Any] = merge(
     read_yaml(REPOSITORY / "params.yaml")["defaults"],
     {
@@ -262,6 +264,11 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """The content of `OUTPUTS` in a run's folder."""
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
 def read_json(path: Path) -> Any:

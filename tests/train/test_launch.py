@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tiny import (
+    OUTPUTS,
     command,
     contents,
     free_port,
@@ -38,7 +39,7 @@ def test_a_worker_killed_in_mid_epoch(tmp_path: Path) -> None:
     (worker,) = (int(pid) for thread in threads for pid in thread.read_text().split())
     os.kill(worker, signal.SIGKILL)
     wait_for(agents)
-    for name in ("model.safetensors", "best.safetensors", "history.csv", "digests.json"):
+    for name in OUTPUTS:
         ours, theirs = (root / "runs" / "tiny" / name for root in (tmp_path, trained_by_two()))
         assert ours.read_bytes() == theirs.read_bytes(), name
 

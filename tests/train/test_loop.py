@@ -14,7 +14,7 @@ from steadyspike.train.digest import state_digest
 from steadyspike.train.network import build_model
 from steadyspike.train.run import train, train_run
 from steadyspike.train.trainer import Diverged, Trainer, cosine
-from tiny import batches, finish, read_json, saved_state, tiny_dataset, tiny_experiment
+from tiny import OUTPUTS, batches, finish, read_json, saved_state, tiny_dataset, tiny_experiment
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +164,9 @@ def test_a_run_folder(dataset: Dataset, tmp_path: Path) -> None:
     experiment = tiny_experiment()
     train_run(experiment, dataset, tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
-        *("model.safetensors", "best.safetensors", "history.csv", "digests.json"),
-        *("environment.json", "timing.json"),
+        *OUTPUTS,
+        "environment.json",
+        "timing.json",
     }
     digests = read_json(tmp_path / "digests.json")
     assert digests["fingerprint"] == experiment.fingerprint()

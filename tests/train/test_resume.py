@@ -1,12 +1,10 @@
-"""A resumed run ends with the bytes of an uninterrupted one, whatever stopped it and when."""
+"""A resumed run ends with the bytes of an uninterrupted one, whatever stopped it and when.
+
+Whole processes are stopped in `test_resume_processes.py`.
+"""
 
 import math
-import os
-import pty
-import random
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,22 +23,18 @@ from steadyspike.train.run import train, train_run
 from steadyspike.train.signals import Stopped
 from steadyspike.train.trainer import Trainer
 from tiny import (
-    command,
+    OUTPUTS,
     contents,
-    environment,
     finish,
-    make_project,
     one_line,
+    outputs,
     read_json,
     saved_state,
-    start,
     tiny_dataset,
     tiny_experiment,
     train_epoch,
-    trained,
 )
 
-OUTPUTS = ("model.safetensors", "best.safetensors", "history.csv", "digests.json")
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "osr_ots": {},
     "one_step_a_call": {"training.chunk": 1, "model.norm": "linear"},
@@ -202,10 +196,6 @@ def test_a_checkpoint_every_few_minutes_within_an_epoch(
     assert saved == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]
 
 
-def outputs(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in OUTPUTS}
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of two seeds, 3 and 5, trained without interruption; read-only."""
@@ -301,80 +291,6 @@ def test_a_signal_does_not_wait_for_the_end_of_an_evaluation(
     assert (saved["epoch"], saved["batch"]) == (0, 3)
     resumed, _ = train(experiment, dataset, path)
     assert outcome(resumed) == outcome(finish(Trainer(experiment, dataset)))
-
-
-# Processes; SIGINT stops one in ../test_bad_input.py
-
-
-def stop_by_signal(root: Path, number: int) -> tuple[int, str]:
-    """Train until an epoch is over and a random moment longer, then send a signal."""
-    with start(root, "train", "tiny") as process:
-        assert process.stderr is not None
-        assert any("  test " in line for line in process.stderr), "no epoch was finished"
-        time.sleep(random.uniform(0, 0.1))  # an epoch takes about as long
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        return process.returncode, err
-
-
-def stop_by_time(root: Path) -> tuple[int, str]:
-    stopped = command(root, "train", "tiny", "--stop-after", "0s")
-    return stopped.returncode, stopped.stderr
-
-
-def close_the_terminal(root: Path, *through: str) -> int:
-    """Train on a terminal that is closed after an epoch: the exit status."""
-    child, terminal = pty.fork()
-    if child == 0:
-        train = (sys.executable, "-m", "steadyspike", "train", "tiny")
-        os.chdir(root)
-        os.execvpe("env", ["env", *through, *train], environment(TERM="xterm"))
-    shown = b""
-    while b"  test " not in shown:
-        shown += os.read(terminal, 4096)
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.slow
-def test_a_process_stopped_in_every_way_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    random.seed()
-    make_project(tmp_path)
-    folder = tmp_path / "runs" / "tiny"
-    status, _ = stop_by_signal(tmp_path, signal.SIGKILL)
-    assert status == -signal.SIGKILL
-    left = {path.name.removeprefix(".").removesuffix(".tmp") for path in folder.glob("*.*")}
-    assert left <= {"checkpoint.pt", "checkpoint-before.pt", "environment.json"}
-    for stop in (lambda root: stop_by_signal(root, signal.SIGTERM), stop_by_time):
-        status, err = stop(tmp_path)
-        assert status == 143
-        assert err.splitlines()[-1] == (
-            "steadyspike: tiny stopped; the same command goes on from runs/tiny/checkpoint.pt"
-        )
-        assert "Traceback" not in err
-        assert (folder / "checkpoint.pt").is_file()
-        assert not (folder / "model.safetensors").exists()
-    assert close_the_terminal(tmp_path) == 128 + signal.SIGHUP
-    last = command(tmp_path, "train", "tiny", "--stop-after", "1h")
-    assert last.returncode == 0, last.stderr
-    assert "epoch 1/8" not in last.stderr
-    assert outputs(folder) == outputs(trained() / "runs" / "tiny")
-    assert not (folder / "checkpoint.pt").exists()
-
-
-@pytest.mark.slow
-def test_output_that_nobody_reads_any_more_does_not_stop_training(tmp_path: Path) -> None:
-    """The closed terminal of a process that ignores SIGHUP, as under `nohup`; a killed `tee`."""
-    make_project(tmp_path / "nohup")
-    make_project(tmp_path / "tee")
-    with start(tmp_path / "tee", "train", "tiny") as process:
-        assert process.stderr is not None
-        process.stderr.readline()
-        process.stderr.close()
-        assert close_the_terminal(tmp_path / "nohup", "--ignore-signal=HUP") == 0
-        assert process.wait(120) == 0
-    for root in ("nohup", "tee"):
-        assert outputs(tmp_path / root / "runs/tiny") == outputs(trained() / "runs/tiny")
 
 
 @pytest.mark.parametrize("last", [0, 2])
