@@ -26,14 +26,22 @@ if ! output=$("$python" -m venv --clear "$folder" 2>&1); then
     echo "setup: $python cannot make a virtual environment$remedy: $(echo "$output" | tail -n 1)" >&2
     exit 2
 fi
+child=
+install() { # COMMAND...: a shell waits for it without seeing a signal, unless it runs beside the shell
+    "$@" &
+    child=$!
+    wait "$child"
+}
+trap '[ -z "$child" ] || kill "$child" 2> /dev/null; exit 130' INT
+trap '[ -z "$child" ] || kill "$child" 2> /dev/null; exit 143' TERM HUP
 echo "setup: installing the packages of $lock into $folder"
 # uv takes a quarter of pip's time. Where only pip is configured for a mirror, uv finds no index.
 pip="$folder/bin/python -m pip --disable-pip-version-check --quiet"
-if $pip install --require-hashes --requirement requirements-uv.lock &&
-    "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --require-hashes \
+if install $pip install --require-hashes --requirement requirements-uv.lock &&
+    install "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --require-hashes \
         --requirement "$lock"; then
     :
 else
     echo "setup: uv could not install them, trying pip" >&2
-    $pip install --require-hashes --requirement "$lock"
+    install $pip install --require-hashes --requirement "$lock"
 fi

@@ -1,8 +1,12 @@
 """`tools/setup.sh` says why no virtual environment can be made; nothing is installed here."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from tiny import REPOSITORY, needs_mounting
 
@@ -60,3 +64,23 @@ def mounted(folder: Path, mount: str) -> str:
     place = folder / "mounted"
     place.mkdir()
     return refused(folder, sys.executable, "unshare", "-m", "sh", "-c", mount, "sh", str(place))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_installation_too(tmp_path: Path, number: signal.Signals) -> None:
+    """Else it would write into the environment that the same command makes anew."""
+    install = tmp_path / "install"
+    install.write_text('#!/bin/sh\n[ "$2" = pip ] || exit 0\necho $$ > pid\nexec sleep 60\n')
+    install.chmod(0o755)
+    make = f'case "$*" in *venv*) mkdir .venv/bin; cp {install} .venv/bin/python ;; esac'
+    command = [SETUP, stand_in(tmp_path, make), ".venv", "requirements.lock"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        pid = tmp_path / "pid"
+        while not pid.exists() or not pid.read_text():
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(10) == (130 if number == signal.SIGINT else 143)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid.read_text().strip()}/cwd").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
