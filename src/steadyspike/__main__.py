@@ -7,6 +7,8 @@ if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # else ignore
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from steadyspike.cli import main
+from steadyspike.parent import end_with_dvc
 
 if __name__ == "__main__":
+    end_with_dvc()
     main()
