@@ -51,6 +51,21 @@ def test_ids_are_unique_and_all_references_are_found() -> None:
         assert link is None or link[1:] in ids
 
 
+def test_a_legend_is_not_wider_than_its_figure() -> None:
+    own = ("OSR, warmed up (ours)", "OSR + OTS, warmed up (ours)")
+    labels = [*(method.label for method in METHODS.values()), *own]
+    for count in range(1, len(labels) + 1):
+        with figure(9.4, 6.8) as drawing:
+            axes = drawing.subplots()
+            for label in sorted(labels[-count:]):
+                axes.plot([1, 2], [1, 2], label=label, **line_style("blue", "o"))
+            legend(drawing, axes, 6)
+            drawing.canvas.draw()
+            (box,) = [each.get_window_extent() for each in drawing.legends]
+            assert drawing.bbox.x0 <= box.x0, count
+            assert box.x1 <= drawing.bbox.x1, count
+
+
 @pytest.mark.parametrize("label", ["$x$", "<b>&", "a_b^c", 'd="1.23456"'])
 def test_a_label_is_shown_as_it_stands(label: str) -> None:
     root = ElementTree.fromstring(drawn(label))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
@@ -119,7 +120,7 @@ def legend(drawing: Figure, axes: Axes, most_columns: int) -> None:
     width = drawing.get_figwidth() * 72
     for columns in range(min(most_columns, max(len(labels), 1)), 0, -1):
         rows = -(-len(labels) // columns)
-        filled = [labels[first : first + rows] for first in range(0, len(labels), rows)]
+        filled = np.array_split(labels, columns)  # as matplotlib fills them
         # In points: the line and the gap behind a label, and about 5.3 for each letter.
         if sum(52 + 5.3 * max(map(len, column)) for column in filled) <= width:
             break
