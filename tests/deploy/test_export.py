@@ -20,6 +20,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "vanilla": {"model.norm": "per_step", "model.dropout": 0.0},
     "own": {"model.inference_threshold": "layer", "seeds": [4, 5]},
     "tab": {"model.norm": "tab"},
+    "ws": {"model.norm": "ws"},
     "sew": {"model.name": "sew_resnet34", "model.widths": [2, 2], "model.blocks": [1, 1]},
     "untrained": {},
 }
@@ -96,7 +97,11 @@ def test_notes_say_what_was_folded_and_left_out(
     [
         (("ots",), r"ots: model\.inference_threshold: live .*--threshold layer"),
         (("untrained",), r"runs/untrained: no such folder; expected that of a finished run"),
-        (("tab", "--threshold=layer"), r"tab: model\.norm: a TAB cannot be folded into weights"),
+        (("tab", "--threshold=layer"), r"tab: model\.norm: tab cannot be folded into weights, exp"),
+        (
+            ("ws", "--threshold=layer"),
+            r"ws: model\.norm: ws cannot be folded .*, expected one of osr",
+        ),
         (("none",), r"runs/none: no such folder"),
         (("sew", "--threshold=layer"), r"sew: model\.name: expected vggsnn or resnet19, .*\.onnx"),
     ],

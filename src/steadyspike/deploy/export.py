@@ -22,6 +22,7 @@ from steadyspike.snn.sequence import sequence
 from steadyspike.train.config import Experiment
 
 FORMS = (".nir", ".onnx", ".pt2")
+FOLDED_NORMS = ("osr", "per_step", "linear", "batch", "tdbn")
 
 
 def export(
@@ -34,12 +35,17 @@ def export(
 
     Raises:
         UserError: another suffix; ``out`` exists; the run is unfinished or of other parameters;
-            its thresholds change from step to step; the form has no place for the network, or its
-            package is not installed. Nothing is written.
+            its norm cannot be folded; its thresholds change from step to step; the form has no
+            place for the network, or its package is not installed. Nothing is written.
     """
     if out.suffix not in FORMS:
         raise UserError(f"--out: expected a name that ends in {', '.join(FORMS)}, got {out}")
     refuse_existing(out)
+    if experiment.model.norm not in FOLDED_NORMS:
+        raise UserError(
+            f"{experiment.name}: model.norm: {experiment.model.norm} cannot be folded into weights,"
+            f" expected one of {', '.join(FOLDED_NORMS)}"
+        )
     model, seen = open_network(experiment.runs[0], folder)
     if threshold is not None:
         set_inference_threshold(model, threshold)
@@ -115,9 +121,10 @@ def _check_thresholds(experiment: Experiment, model: nn.Module) -> None:
 def _notes(experiment: Experiment, out: Path) -> list[str]:
     """What a reader of the file should know."""
     model, notes = experiment.model, []
-    if model.norm in ("per_step", "batch"):
+    if model.norm in ("per_step", "batch", "tdbn"):
+        own = "the batch's statistics" if model.norm == "tdbn" else "each step's own statistics"
         notes.append(
-            f"{experiment.name}: model.norm: {model.norm} trains with each step's own statistics; "
+            f"{experiment.name}: model.norm: {model.norm} trains with {own}; "
             "the running ones are folded in, as evaluation uses"
         )
     if model.dropout or model.options.get("head") == "gesture":
