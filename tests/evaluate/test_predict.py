@@ -163,6 +163,7 @@ def test_a_mistake_ends_in_one_line(folder: Path, tmp_path: Path) -> None:
     refuses(r"gone\.png: cannot be read: No such file", image="gone.png")
     refuses(r"text\.png: expected a whole JPEG or PNG image", image="text.png")
     refuses("runs/none: no such folder; expected that of a finished run", run="none")
+    refuses(r"/params\.yaml: not found; run this in the checkout", run="/")
     (project / "runs/other").mkdir()
     refuses(r"params\.yaml: experiments\.other: no such experiment", run="runs/other")
     write_params(tmp_path, {"tiny": {}}, **FIXED)

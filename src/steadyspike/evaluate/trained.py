@@ -63,7 +63,7 @@ def open_run(folder: Path, params: Path | None) -> tuple[Experiment, Path]:
         experiment = read_config(folder).experiment
     else:
         folder = folder.absolute()
-        params = params or folder.parents[1] / "params.yaml"
+        params = params or folder.parent.parent / "params.yaml"
         experiment = load_experiment(params, folder.name).runs[0]
     if experiment.device == "cuda" and not torch.cuda.is_available():
         experiment = experiment.model_copy(update={"device": "cpu"})
