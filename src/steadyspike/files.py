@@ -98,3 +98,10 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     raw = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(raw)
+
+
+def found_in(folder: Path, most: int = 6) -> str:
+    """What lies in a folder, in words: the first of its names."""
+    names = sorted(entry.name for entry in folder.iterdir() if not is_stray(entry.name))
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"found {', '.join(names[:most]) or 'nothing'}{more}"

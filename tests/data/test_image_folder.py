@@ -145,6 +145,11 @@ def truncate(path: Path) -> None:
             lambda f: (f / "test").rename(f / "val"),
             "/test: missing; expected train and test, found train, val",
         ),
+        (
+            lambda f: [shutil.rmtree(f / "test"), *(write(f / f"{n}.png") for n in range(9))],
+            "/test: missing; expected train and test, found 0.png, 1.png, 2.png, 3.png, 4.png,"
+            " 5.png and 4 more",
+        ),
         (lambda f: write(f / "test/cow/1.png"), "/test/cow: expected a class that train has too"),
         (lambda f: (f / "train/cow").mkdir(), "/train/cow: empty; expected images"),
         (lambda f: shutil.rmtree(f / "train/bee"), "/train: expected folders of at least two"),

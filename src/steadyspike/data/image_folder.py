@@ -24,6 +24,7 @@ from steadyspike.data.images import (
 )
 from steadyspike.data.manifest import manifest_of_files, write_manifest
 from steadyspike.errors import UserError
+from steadyspike.files import found_in
 
 NAME = "image_folder"
 SPLITS = ("train", "test")
@@ -43,8 +44,9 @@ def survey(folder: Path) -> dict[str, dict[str, list[Path]]]:
         )
     for split in SPLITS:
         if not (folder / split).is_dir():
-            found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-            raise UserError(f"{folder / split}: missing; expected train and test, found {found}")
+            raise UserError(
+                f"{folder / split}: missing; expected train and test, {found_in(folder)}"
+            )
     splits = {split: list_class_folders(folder / split) for split in SPLITS}
     if len(splits["train"]) < 2:
         raise UserError(f"{folder / 'train'}: expected folders of at least two classes, found one")

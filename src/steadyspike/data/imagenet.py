@@ -23,7 +23,7 @@ from steadyspike.data.manifest import manifest_of_files, read_manifest, write_ma
 from steadyspike.data.shards import find_shards, index_shards
 from steadyspike.data.streaming import ImageFiles, Images, StreamedSplit, central_crop
 from steadyspike.errors import UserError
-from steadyspike.files import is_stray
+from steadyspike.files import found_in, is_stray
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAME = "imagenet"
@@ -123,7 +123,7 @@ def _check_unpacked(folder: Path) -> None:
         if folder.with_name(ARCHIVES[folder.name]).is_file():
             raise UserError(_unpack(folder))
         raise UserError(
-            f"{folder}: missing; expected a folder of this name, {_found(folder.parent)}; rename"
+            f"{folder}: missing; expected a folder of this name, {found_in(folder.parent)}; rename"
             f" or link the one with the images: ln -s NAME {folder}"
         )
     entries = [entry for entry in folder.iterdir() if not is_stray(entry.name)]
@@ -151,13 +151,6 @@ def _unpack(folder: Path) -> str:
         f"{folder}: missing; {archive} is not unpacked: mkdir {folder} && tar -xf {archive}"
         f" -C {folder}, and then fetch again"
     )
-
-
-def _found(folder: Path, most: int = 6) -> str:
-    """What lies in a folder, in words."""
-    names = sorted(entry.name for entry in folder.iterdir() if not is_stray(entry.name))
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"found {', '.join(names[:most]) or 'nothing'}{more}"
 
 
 def list_shards(root: Path, split: str, expected: Expected) -> Listing:
@@ -224,8 +217,8 @@ def _where_is_it(root: Path) -> str:
         return _unpack(folder / archives[0])
     if folder.is_dir() and any(not is_stray(entry.name) for entry in folder.iterdir()):
         return (
-            f"{folder}: expected the folders train and val, or shards, {_found(folder)}; rename or"
-            f" link those with the images: ln -s NAME {folder / 'train'}"
+            f"{folder}: expected the folders train and val, or shards, {found_in(folder)}; rename"
+            f" or link those with the images: ln -s NAME {folder / 'train'}"
         )
     return how_to_get(folder)
 
