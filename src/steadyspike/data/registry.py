@@ -32,12 +32,10 @@ def load(
 ) -> Dataset:
     """Reads a data set and checks it against its checksums.
 
-    With ``validation`` the test split is the last so many training samples, which are not trained
-    on (`Dataset.holding_out`).
-
     ``root`` is the folder that holds the data set's own folder: by default STEADYSPIKE_DATA or
     ``datasets``, and for the embedded set the current folder, which holds ``data``. ``options``
-    are those of the data set, as `Source` names them.
+    are those of the data set, as `Source` names them. With ``validation`` the test split is that
+    many training samples, which are held out of training (`Dataset.holding_out`).
 
     Raises UserError for an unknown name, a missing folder or file (with the command that gets
     it) and a damaged file.

@@ -216,16 +216,14 @@ def fewer_epochs(run: Run, cell: Cell) -> str:
 
 def held_out_notes(rows: Iterable[Row]) -> list[str]:
     """Where "test" does not mean the test images."""
-    found = {row.run.settings.dataset.validation for row in rows if row.run} - {None}
-    counts = ", ".join(f"{count:,}" for count in sorted(filter(None, found)))
-    return (
-        [
-            f"Measured on the last {counts} training images, which no experiment was trained on "
-            "(dataset.validation): they stand for the test images, which were not used."
-        ]
-        if found
-        else []
-    )
+    found = {row.run.settings.dataset.validation or 0 for row in rows if row.run} - {0}
+    if not found:
+        return []
+    counts = ", ".join(f"{count:,}" for count in sorted(found))
+    return [
+        f"Measured on the last {counts} training images, which no experiment was trained on "
+        "(dataset.validation): they stand for the test images, which were not used."
+    ]
 
 
 def difference_notes(rows: Iterable[Row]) -> list[str]:
