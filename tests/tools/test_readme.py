@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,7 +34,10 @@ def lay_steps(folder: Path, accuracies: dict[str, list[tuple[float, float]]]) ->
     """A pipeline's params.yaml and the report of (first step, all steps) for each seed."""
     (folder / "reports").mkdir(parents=True)
     own = REPOSITORY / "pipelines" / folder.name
-    shutil.copy((own if own.exists() else REPOSITORY) / "params.yaml", folder)
+    params = ((own if own.exists() else REPOSITORY) / "params.yaml").read_text()
+    count = max(map(len, accuracies.values()))
+    trained = re.sub(r"seeds: \[.*?\]", f"seeds: {list(range(count))}", params)
+    (folder / "params.yaml").write_text(trained)
     with (folder / "reports/steps.csv").open("w", newline="") as file:
         write = csv.writer(file).writerow
         write(
