@@ -120,7 +120,7 @@ def limits(
     attempts, latest, given = Attempts(), 0.0, []
     for attempt in range(tries):
         run = project.fresh(work / f"limit-{attempt}")
-        limit = int(0.8 * seconds * attempt / tries)
+        limit = int(0.5 * seconds * attempt / tries)
         given.append(limit)
         with attempts.attempt():
             began = time.monotonic()
