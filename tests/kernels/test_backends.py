@@ -212,7 +212,7 @@ def test_a_norms_arithmetic_on_channels(
         scales = kernels.norm_forward(
             mean, var, running, affine, offset, limit=limit, moments=moments.part(1, steps), **how
         )
-        unnoted = kernels.norm_forward(
+        without = kernels.norm_forward(
             mean, var, running, affine, offset, limit=limit, moments=None, **how
         )
         inference = kernels.norm_inference(running, affine, offset, steps=steps, **how)
@@ -227,7 +227,7 @@ def test_a_norms_arithmetic_on_channels(
                 fallbacks=fallbacks if between else None,
             )  # fmt: skip
         kept = [moments.means, moments.variances, moments.own, *running, fallbacks]
-        assert all(torch.equal(a, b) for a, b in zip(scales, unnoted, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(scales, without, strict=True))
         return [*scales, *inference, *backward, *kept]
 
     given_ = (mean, var, *running, affine, offset, sums, torch.tensor(0.125))
