@@ -1,12 +1,13 @@
 """`steadyspike bench --experiments`: a training batch of each experiment of a params.yaml."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from steadyspike import data
 from steadyspike.bench.records import ExperimentSpeed
 from steadyspike.bench.training_run import SKIPPED, next_seconds
+from steadyspike.bench.training_run import WARM_UP as GPU_WARM_UP
 from steadyspike.errors import UserError
 from steadyspike.evaluate.memory import kept_bytes
 from steadyspike.train.config import Experiment, load_experiments
@@ -17,27 +18,47 @@ from steadyspike.train.trainer import Trainer
 #: Experiments that differ only here train equally fast.
 NO_MATTER = ("name", "seeds", "training.weight_decay", "training.learning_rate", "training.epochs")
 TURNS, BATCHES = 5, 8  # of each experiment; a turn's value is the mean of its batches
-WARM_UP = {"cpu": 3, "cuda": 20}  # a GPU compiles kernels and records graphs
+WARM_UP = {"cpu": 3, "cuda": GPU_WARM_UP}  # batches
 
 
-def measure(params: Path, show: Callable[[str], None]) -> list[ExperimentSpeed]:
-    """Time training in turns, A B C A B C, and count what is kept for the backward pass.
+def read(params: Path) -> list[Experiment]:
+    """The experiments to measure, each with its first seed.
 
-    Of experiments that differ in nothing that decides speed, the first is measured. ``show`` is
-    called with a line on what comes next.
+    Of those that differ in `NO_MATTER` alone, the first.
 
     Raises:
-        UserError: params.yaml or the data set cannot be read, or the device is not here; the
-            experiments differ in either, or there are too few images for that many batches.
+        UserError: the file cannot be read or has no experiment; their data sets or devices differ;
+            the device is not here.
     """
-    experiments = _different(load_experiments(params))
-    if not experiments:
+    found: dict[str, Experiment] = {}
+    for experiment in load_experiments(params).values():
+        options = flatten(experiment.model_dump(mode="json"))
+        deciding = {key: value for key, value in options.items() if key not in NO_MATTER}
+        found.setdefault(json.dumps(deciding), experiment.runs[0])
+    if not found:
         raise UserError(f"{params}: experiments: expected at least one experiment")
-    first = experiments[0]
+    first, *others = found.values()
     for key in ("dataset", "device"):
-        if any(getattr(each, key) != getattr(first, key) for each in experiments):
+        if any(getattr(each, key) != getattr(first, key) for each in others):
             raise UserError(f"{params}: {key}: expected the same in all experiments")
     check_device(first)
+    return [first, *others]
+
+
+def measure(
+    experiments: Sequence[Experiment], params: Path, show: Callable[[str], None]
+) -> list[ExperimentSpeed]:
+    """Time training in turns, A B C A B C, and count what is kept for the backward pass.
+
+    Args:
+        experiments: from `read`.
+        params: their file, which an error names.
+        show: called with a line on what comes next.
+
+    Raises:
+        UserError: the data set cannot be read, or has too few images for that many batches.
+    """
+    first = experiments[0]
     dataset = data.load(first.dataset.name, **first.dataset.options)
     epochs = []
     for experiment in experiments:
@@ -66,13 +87,3 @@ def measure(params: Path, show: Callable[[str], None]) -> list[ExperimentSpeed]:
         )
         for (trainer, _), found in zip(epochs, seconds, strict=True)
     ]
-
-
-def _different(experiments: dict[str, Experiment]) -> list[Experiment]:
-    """The first of those that differ in `NO_MATTER` alone, with its first seed."""
-    found: dict[str, Experiment] = {}
-    for experiment in experiments.values():
-        options = flatten(experiment.model_dump(mode="json"))
-        deciding = {key: value for key, value in options.items() if key not in NO_MATTER}
-        found.setdefault(json.dumps(deciding), experiment.runs[0])
-    return list(found.values())

@@ -104,26 +104,27 @@ class Machine(Record):
     load: float | None = None  # mean number of running processes in the minute before
 
 
-class Bench(Record):
-    """A whole run."""
+class Measured(Record):
+    """When, of which commit and where something was measured."""
 
     schema_version: Literal[2] = 2
     date: str  # ISO 8601, UTC
     commit: str | None
     machine: Machine
     versions: dict[str, str]
+
+
+class Bench(Measured):
+    """A whole run."""
+
     measurements: list[Measurement] = Field(min_length=1)
     waiting: Waiting | None = None
     training: Training | None = None
 
 
-class ExperimentsBench(Record):
+class ExperimentsBench(Measured):
     """The experiments of a params.yaml beside each other."""
 
-    date: str  # ISO 8601, UTC
-    commit: str | None
-    machine: Machine
-    versions: dict[str, str]
     experiments: list[ExperimentSpeed] = Field(min_length=1)
 
 

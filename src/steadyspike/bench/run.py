@@ -4,7 +4,7 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -87,8 +87,7 @@ def _measure(args: argparse.Namespace, base: Setting) -> Bench:
     from steadyspike.bench import measure
 
     load_before = _load()
-    began = time.monotonic()
-    benchmark = measure.Benchmark(lambda text: notify(f"{time.monotonic() - began:4.0f} s  {text}"))
+    benchmark = measure.Benchmark(_progress())
     groups = measure.comparisons(args, base)
     for group in groups:
         if args.quick:
@@ -109,14 +108,12 @@ def _measure(args: argparse.Namespace, base: Setting) -> Bench:
 
 def _measure_experiments(params: Path) -> Path:
     """`--experiments`: written beside params.yaml, whose pipeline's report shows it."""
-    from steadyspike.bench.experiments import measure
-    from steadyspike.train.config import load_experiments
+    from steadyspike.bench.experiments import measure, read
 
     load_before = _load()
-    began = time.monotonic()
-    measured = measure(params, lambda text: notify(f"{time.monotonic() - began:4.0f} s  {text}"))
-    device = next(iter(load_experiments(params).values())).device
-    result = ExperimentsBench(**_where(device, load_before), experiments=measured)
+    experiments = read(params)
+    measured = measure(experiments, params, _progress())
+    result = ExperimentsBench(**_where(experiments[0].device, load_before), experiments=measured)
     path = params.with_name(EXPERIMENTS_FILE)
     write_atomically(path, result.model_dump_json(indent=1) + "\n")
     return path
@@ -140,6 +137,12 @@ def _where(device: Literal["cpu", "cuda"], load_before: float | None) -> dict[st
             load=load_before,
         ),
     }
+
+
+def _progress() -> Callable[[str], None]:
+    """Shows lines on standard error, with the seconds since this call."""
+    began = time.monotonic()
+    return lambda text: notify(f"{time.monotonic() - began:4.0f} s  {text}")
 
 
 def _load() -> float | None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from statistics import median
 
 from steadyspike.bench.frameworks import FRAMEWORKS, PLAIN, SPIKINGJELLY
-from steadyspike.bench.records import Bench, ExperimentsBench, Measurement, Training, Waiting
+from steadyspike.bench.records import Bench, Measured, Measurement, Training, Waiting
 from steadyspike.plotting import escape_markdown, markdown_table
 
 MEGABYTE = 1e6
@@ -162,7 +162,7 @@ def notes(bench: Bench) -> list[str]:
     return lines
 
 
-def where(bench: Bench | ExperimentsBench, threads: int) -> str:
+def where(bench: Measured, threads: int) -> str:
     """Hardware, versions, date and commit in one line; ``threads`` are those used on a CPU."""
     machine = bench.machine
     processor = f"{machine.processor}, {threads} of {machine.cores} cores, {machine.instructions}"
