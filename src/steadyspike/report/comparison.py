@@ -1,7 +1,7 @@
 """Each method beside a baseline, seed by seed: what is more than chance."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from steadyspike.evaluate.metrics import Measurement
 from steadyspike.report.methods import METHODS, Method
@@ -58,23 +58,6 @@ SPREAD = Quantity(
 )
 QUANTITIES = (ACCURACY, FIRST_STEP, GAP, RATE, SPREAD)
 
-_COLUMNS = [
-    Column("quantity", "Quantity"),
-    Column("method", "Method"),
-    Column("dataset", "Data set"),
-    Column("network", "Network"),
-    Column("experiment", "Experiment", code=True),
-    Column("seeds", "Seeds", 0),
-    Column("mean", "Mean", 2),
-    Column("std", "±", 2),
-    Column("low", "95 % from", 2),
-    Column("high", "to", 2),
-    Column("difference", "Less {}’s", 2, signed=True),
-    Column("difference_low", "95 % from", 2, signed=True),
-    Column("difference_high", "to", 2, signed=True),
-    Column("verdict", "Than {}"),
-]
-
 
 def of_seeds(row: Row, quantity: Quantity) -> dict[str, float]:
     """The quantity of each seed."""
@@ -95,7 +78,7 @@ def comparison(results: Results) -> Table:
     """Means and intervals of each quantity; without rows if no experiment has several seeds."""
     rows = [row for row in results.measured() if len(row.by_seed) > 1]
     baseline = baseline_of(results)
-    columns = [replace(column, header=column.header.format(baseline.label)) for column in _COLUMNS]
+    columns = _columns(baseline.label)
     baselines = {
         (row.dataset, row.network): row
         for row in reversed(rows)
@@ -122,6 +105,25 @@ def comparison(results: Results) -> Table:
         ],
         groups=("quantity",),
     )
+
+
+def _columns(baseline: str) -> list[Column]:
+    return [
+        Column("quantity", "Quantity"),
+        Column("method", "Method"),
+        Column("dataset", "Data set"),
+        Column("network", "Network"),
+        Column("experiment", "Experiment", code=True),
+        Column("seeds", "Seeds", 0),
+        Column("mean", "Mean", 2),
+        Column("std", "±", 2),
+        Column("low", "95 % from", 2),
+        Column("high", "to", 2),
+        Column("difference", f"Less {baseline}’s", 2, signed=True),
+        Column("difference_low", "95 % from", 2, signed=True),
+        Column("difference_high", "to", 2, signed=True),
+        Column("verdict", f"Than {baseline}"),
+    ]
 
 
 def _line(row: Row, quantity: Quantity, baselines: Mapping[tuple[str, str], Row]) -> list[Value]:
