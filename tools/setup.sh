@@ -27,13 +27,17 @@ if ! output=$("$python" -m venv --clear "$folder" 2>&1); then
     exit 2
 fi
 child=
-install() { # COMMAND...: a shell waits for it without seeing a signal, unless it runs beside the shell
+install() { # COMMAND...: in the background, since a shell runs its traps only after a command in the foreground
     "$@" &
     child=$!
     wait "$child"
 }
-trap '[ -z "$child" ] || kill "$child" 2> /dev/null; exit 130' INT
-trap '[ -z "$child" ] || kill "$child" 2> /dev/null; exit 143' TERM HUP
+stop() { # STATUS
+    [ -z "$child" ] || kill "$child" 2> /dev/null
+    exit "$1"
+}
+trap 'stop 130' INT
+trap 'stop 143' TERM HUP
 echo "setup: installing the packages of $lock into $folder"
 # uv takes a quarter of pip's time. Where only pip is configured for a mirror, uv finds no index.
 pip="$folder/bin/python -m pip --disable-pip-version-check --quiet"

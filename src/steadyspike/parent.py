@@ -1,4 +1,6 @@
-"""Ends a process with the one that started it: shells and DVC that a signal ends tell nobody.
+"""Ends a process when the one that started it ends.
+
+A shell or DVC that a signal ends does not pass the signal on: training would go on without them.
 
 ``python -m steadyspike.parent PROGRAM ARGUMENT...`` runs a program that gets SIGTERM when its
 parent ends, on Linux.
@@ -17,9 +19,10 @@ INTERVAL = 0.5  # seconds
 
 
 def end_with_dvc() -> None:
-    """As a stage of DVC, get SIGTERM once DVC has ended: training then writes a checkpoint.
+    """If DVC runs this process, end it by SIGTERM once DVC has ended; training writes a checkpoint.
 
-    DVC runs a stage in a shell, which may stay between the two, so the kernel cannot do this.
+    DVC starts a shell, which may outlive it and is then the parent, so the kernel's signal at a
+    parent's end is not enough.
     """
     if "DVC_STAGE" not in os.environ or (dvc := _dvc()) is None:
         return
