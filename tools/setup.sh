@@ -9,7 +9,7 @@ python=$1 folder=$2 lock=$3
     exit 2
 }
 rm -rf "$folder" 2> /dev/null || true
-mkdir "$folder" 2> /dev/null || {
+{ mkdir -p "$(dirname "$folder")" && mkdir "$folder"; } 2> /dev/null || {
     echo "setup: user $(id -u) cannot write $PWD/$folder: change its owner, or clone where you may write" >&2
     exit 2
 }

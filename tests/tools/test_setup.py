@@ -13,9 +13,9 @@ from tiny import REPOSITORY, needs_mounting
 SETUP = REPOSITORY / "tools/setup.sh"
 
 
-def refused(folder: Path, python: str, *wrapper: str) -> str:
+def refused(folder: Path, python: str, *wrapper: str, into: str = ".venv") -> str:
     done = subprocess.run(
-        [*wrapper, SETUP, python, ".venv", "requirements.lock"],
+        [*wrapper, SETUP, python, into, "requirements.lock"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -44,6 +44,13 @@ def test_a_python_without_venv(tmp_path: Path) -> None:
     broken = 'case "$*" in -m*) echo "No space left" >&2; exit 1 ;; esac'
     line = refused(tmp_path, stand_in(tmp_path, broken))
     assert line.endswith("virtual environment: No space left")
+
+
+def test_a_folder_below_one_that_is_not_there_yet(tmp_path: Path) -> None:
+    """As build/audit in a fresh clone. This Python stops at the step after."""
+    stops = stand_in(tmp_path, 'case "$*" in -m*) echo "No space left" >&2; exit 1 ;; esac')
+    assert "cannot make a virtual environment" in refused(tmp_path, stops, into="build/audit")
+    assert (tmp_path / "build/audit").is_dir()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
