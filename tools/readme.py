@@ -96,11 +96,12 @@ def _of_pipeline(folder: Path) -> Measured:
         return found
 
     one = next(iter(experiments.values()))
+    all_steps = of(last, "votes_accuracy")
     setting = _setting(
         dataset_name(one.dataset.name),
         "VGGSNN" if getattr(one.model, "widths", None) is None else "narrow VGGSNN",
         [one.training.epochs],
-        len(one.seeds),
+        [len(seeds) for seeds in all_steps.values()],
     )
     by_key = {method.key: method for method in methods.values()}
     verdicts = {
@@ -108,7 +109,7 @@ def _of_pipeline(folder: Path) -> Measured:
         for row in _read(folder / "reports/comparison.csv")
         if row["experiment"] in methods
     }
-    return Measured(setting, by_key, of(last, "votes_accuracy"), of(1, "step_accuracy"), verdicts)
+    return Measured(setting, by_key, all_steps, of(1, "step_accuracy"), verdicts)
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -138,14 +139,19 @@ def _on_a_gpu(folder: Path) -> Measured | None:
             network = architecture_name(row["configuration"]["model"]["name"])
     if not epochs:
         return None
-    setting = _setting(dataset_name("cifar10"), network, sorted(set(epochs.values())), 1)
+    setting = _setting(dataset_name("cifar10"), network, list(epochs.values()), [1])
     methods = {key: METHODS[key] for key in epochs}
     return Measured(f"{setting}, GPU", methods, all_steps, first_step)
 
 
-def _setting(dataset: str, network: str, epochs: Sequence[int], seeds: int) -> str:
-    trained = " to ".join(str(each) for each in dict.fromkeys((epochs[0], epochs[-1])))
-    return f"{dataset}, {network}, {trained} epochs, {seeds} seed{'s' if seeds > 1 else ''}"
+def _setting(dataset: str, network: str, epochs: Sequence[int], seeds: Sequence[int]) -> str:
+    several = "s" if max(seeds) > 1 else ""
+    return f"{dataset}, {network}, {_range(epochs)} epochs, {_range(seeds)} seed{several}"
+
+
+def _range(counts: Sequence[int]) -> str:
+    """`3`, or `1 to 3` where experiments differ."""
+    return " to ".join(str(each) for each in dict.fromkeys((min(counts), max(counts))))
 
 
 def _figure(pipeline: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,10 +35,7 @@ def lay_steps(folder: Path, accuracies: dict[str, list[tuple[float, float]]]) ->
     """A pipeline's params.yaml and the report of (first step, all steps) for each seed."""
     (folder / "reports").mkdir(parents=True)
     own = REPOSITORY / "pipelines" / folder.name
-    params = ((own if own.exists() else REPOSITORY) / "params.yaml").read_text()
-    count = max(map(len, accuracies.values()))
-    trained = re.sub(r"seeds: \[.*?\]", f"seeds: {list(range(count))}", params)
-    (folder / "params.yaml").write_text(trained)
+    shutil.copy((own if own.exists() else REPOSITORY) / "params.yaml", folder)
     with (folder / "reports/steps.csv").open("w", newline="") as file:
         write = csv.writer(file).writerow
         write(
@@ -80,7 +78,7 @@ def test_accuracies_are_those_of_the_reports(tool: ModuleType, folder: Path) -> 
     lay_steps(folder, {"per_step": [(30.0, 80.0)], "osr_ots": [(83.0, 84.25)]})
     lay_steps(
         folder / "pipelines/cifar10_cpu",
-        {"osr_ots": [(50.0, 60.0), (52.0, 64.0), (54.0, 62.0)], "bptt": [(20.0, 55.0)] * 3},
+        {"osr_ots": [(50.0, 60.0), (52.0, 64.0), (54.0, 62.0)], "bptt": [(20.0, 55.0)]},
     )
     text = tool.rendered(folder)
     shown = part(text, "results")
@@ -96,8 +94,8 @@ def test_accuracies_are_those_of_the_reports(tool: ModuleType, folder: Path) -> 
     assert small.endswith(" epochs, 1 seed")
     assert rows == [
         [
-            "CIFAR-10, narrow VGGSNN, 10 epochs, 3 seeds",
-            *["", "", "", "62.0±2.0 (52.0±2.0)", "55.0±0.0 (20.0±0.0)"],
+            "CIFAR-10, narrow VGGSNN, 10 epochs, 1 to 3 seeds",
+            *["", "", "", "62.0±2.0 (52.0±2.0)", "55.0 (20.0)"],
         ],
         ["80.0 (30.0)", "", "", "84.2 (83.0)", ""],
         ["Paper: CIFAR-10, VGGSNN, 300 epochs", "92.60", "", "94.05", "94.35", ""],
