@@ -11,6 +11,8 @@ import pytest
 from tiny import REPOSITORY, needs_mounting
 
 SETUP = REPOSITORY / "tools/setup.sh"
+#: A Python that cannot make a virtual environment.
+BROKEN = 'case "$*" in -m*) echo "No space left" >&2; exit 1 ;; esac'
 
 
 def refused(folder: Path, python: str, *wrapper: str, into: str = ".venv") -> str:
@@ -41,15 +43,14 @@ def test_an_old_python(tmp_path: Path) -> None:
 def test_a_python_without_venv(tmp_path: Path) -> None:
     lacking = 'case "$*" in *version*) ;; *) echo "ensurepip is not available" >&2; exit 1 ;; esac'
     assert "install python3-venv" in refused(tmp_path, stand_in(tmp_path, lacking))
-    broken = 'case "$*" in -m*) echo "No space left" >&2; exit 1 ;; esac'
-    line = refused(tmp_path, stand_in(tmp_path, broken))
+    line = refused(tmp_path, stand_in(tmp_path, BROKEN))
     assert line.endswith("virtual environment: No space left")
 
 
 def test_a_folder_below_one_that_is_not_there_yet(tmp_path: Path) -> None:
-    """As build/audit in a fresh clone. This Python stops at the step after."""
-    stops = stand_in(tmp_path, 'case "$*" in -m*) echo "No space left" >&2; exit 1 ;; esac')
-    assert "cannot make a virtual environment" in refused(tmp_path, stops, into="build/audit")
+    """As build/audit in a fresh clone: it is made, and only then this Python fails."""
+    line = refused(tmp_path, stand_in(tmp_path, BROKEN), into="build/audit")
+    assert "cannot make a virtual environment" in line
     assert (tmp_path / "build/audit").is_dir()
 
 
