@@ -3,7 +3,7 @@
 Usage: python compile_kernels.py CAPABILITY, such as 90 for an H100.
 
 Prints a line for each compiled kernel: its name, the bytes of registers spilled to memory, the
-fused multiply-adds, and the accesses narrower than 16 bytes where all values of a layer pass.
+fused multiply-adds, and the accesses narrower than 16 bytes, but for those of kernels on channels.
 """
 
 import itertools
@@ -67,7 +67,7 @@ def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Every kernel with every combination of arguments that the pipelines use."""
     x = torch.empty(shape, dtype=dtype)
     x = x.movedim(2, -1).contiguous().movedim(-1, 2) if x.dim() == 5 else x
-    u = torch.empty_like(x, dtype=torch.float32)
+    u = torch.empty_like(x, dtype=cuda.membrane_type(dtype))
     vector, theta = torch.ones(shape[0], shape[2]), torch.ones(shape[0])
     before, out = torch.empty_like(u[0]), torch.empty_like(u[0])
     cuda.moments(x)
@@ -86,7 +86,8 @@ def call_all(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     cuda.fire(u[0], theta[0], x[0])
     for membranes, thresholds in ((u, theta), (None, None)):
         cuda.grad_sums(x, membranes, thresholds, 4.0, x, vector, vector)
-        cuda.grad_input(x, membranes, thresholds, 4.0, x, *[vector] * 5)
+        for currents in (x, x[:1]):
+            cuda.grad_input(x, membranes, thresholds, 4.0, currents, *[vector] * 5)
     cuda.grad_input(x, u, theta, 4.0, *[None] * 6)
     cuda.unpack(cuda.pack(x, 1), 1, dtype)
     call_norms(vector)
@@ -128,8 +129,8 @@ def narrow(name: str, ptx: str) -> int:
     """Accesses in blocks (``@%p``, masked) that are not 16 bytes wide."""
     if "combine" in name or "norm" in name:  # of few values
         return 0
-    kinds = re.findall(r"@%p\d+ (ld|st)\.global(\S*)", ptx)
-    return len([kind for _, kind in kinds if ".v4.b32" not in kind])
+    accesses = re.findall(r"@%p\d+ (?:ld|st)\.global.*|cp\.async\.c[ag]\..*", ptx)
+    return len([each for each in accesses if ".v4.b32" not in each and " 0x10," not in each])
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ if cuda is not None:
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 #: The interpreter truncates to bfloat16 where a GPU rounds.
 BFLOAT16 = 2**-7 if INTERPRETED else 2**-8
+FLOAT16 = 2**-11  # half a unit in the last place, relative
 settings.register_profile("interpreted", parent=settings.get_profile("steadyspike"), max_examples=8)
 if INTERPRETED:
     settings.load_profile("interpreted")
@@ -114,10 +115,11 @@ def test_charge_and_fire(
     statistics: bool,
     small: bool,
 ) -> None:
-    x, before = layer["x"][0], None if first else layer["u"][0]
+    x, u = layer["x"][0], layer["u"][0].to(backend.membrane_type(layer["x"].dtype))
+    before = None if first else u
     scale, shift = (layer[name][0] if affine else None for name in ("scale", "shift"))
     given_ = on(backend, x, scale, shift, before, None if first else torch.tensor(0.3))
-    out, spikes = on(backend, torch.empty_like(layer["u"][0]), torch.empty_like(x))
+    out, spikes = on(backend, torch.empty_like(u), torch.empty_like(x))
     how = {"leak": 0.4, "zero_reset": zero_reset, "statistics": statistics, "fire_at": 0.5}
     with tiles(small):
         sums = backend.charge(*given_, out=out, spikes=spikes, **how)
@@ -130,15 +132,18 @@ def test_charge_and_fire(
         after = torch.empty_like(out)
         backend.charge(*given_[:3], out, at, out=after, last_spikes=later, **how)
     exact = torch.empty_like(out, dtype=torch.float64)
-    exact_sums = reference.charge(*wide(*given_), out=exact, **how)
-    assert_near(out, exact)
+    reference.charge(*wide(*given_), out=exact, **how)
+    rel = FLOAT16 if out.dtype == torch.float16 else 1e-5
+    assert_near(out, exact, rel=rel)
     assert torch.equal(out, again)
     # A neuron at the threshold may be on either side of it: the stored u decides.
     assert torch.equal(spikes, (out >= 0.5).to(spikes.dtype))
     assert torch.equal(fired, (out >= 0.25).to(fired.dtype))
     assert torch.equal(fired, later)
     assert (sums is None) is not statistics
-    if sums is not None and exact_sums is not None:
+    if sums is not None:
+        assert sums.dtype == torch.float32
+        exact_sums = reference.mean_squares(out.double())  # of u as it is stored
         assert_near(sums[0], exact_sums[0], scale=float(exact.abs().max()) if exact.numel() else 0)
         assert_near(sums[1], exact_sums[1])
 
@@ -148,7 +153,8 @@ def test_charge_and_fire(
 def test_gradient(
     backend: ModuleType, layer: dict[str, Any], norm_alone: bool, slope: float, small: bool
 ) -> None:
-    x, grad, u = layer["x"], layer["grad"], None if norm_alone else layer["u"]
+    x, grad = layer["x"], layer["grad"]
+    u = None if norm_alone else layer["u"].to(backend.membrane_type(x.dtype))
     thresholds = None if norm_alone else torch.linspace(-0.5, 0.5, len(x))
     given_ = on(backend, grad, u, thresholds, slope, x, layer["mean"], layer["std"])
     exactly = wide(*given_)
@@ -166,6 +172,35 @@ def test_gradient(
     assert found.dtype == x.dtype
     assert_near(found, reference.grad_input(*exactly, *wide(*coefficients)), rel=rel)
     assert_near(without_a_norm, reference.grad_input(*exactly[:4], *nothing), rel=rel)
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("norm_alone", [False, True])
+def test_gradient_of_currents_that_all_steps_have(
+    backend: ModuleType, norm_alone: bool, dtype: torch.dtype
+) -> None:
+    x, grad, u = (laid_out(torch.randn(3, 4, 17, 6, 5), "channels last") for _ in range(3))
+    vectors = torch.randn(5, 3, 17)
+    mean, std, a, b, c = (
+        vectors[0, :1].expand(3, -1),
+        vectors[1, :1].abs().expand(3, -1) + 1,
+        *vectors[2:],
+    )
+    thresholds = None if norm_alone else torch.linspace(-0.5, 0.5, 3)
+    kept = None if norm_alone else u.to(backend.membrane_type(dtype))
+    x, grad = x[:1].to(dtype), grad.to(dtype)
+    given_ = on(backend, grad, kept, thresholds, 4.0, x, mean, std)
+    with tiles(small=True):
+        sums = backend.grad_sums(*given_)
+        found = backend.grad_input(*given_, *on(backend, a, b, c))
+    exactly = wide(*given_)
+    every = [*exactly[:4], exactly[4].expand(grad.shape), *exactly[5:]]
+    for ours, exact in zip(sums, reference.grad_sums(*every), strict=True):
+        assert_near(ours, exact, scale=100)
+    exact = reference.grad_input(*every, *wide(*on(backend, a, b, c))).sum(0, keepdim=True)
+    assert found.dtype == dtype
+    assert_near(found, exact, rel=3 * BFLOAT16 if dtype == torch.bfloat16 else 1e-5)
 
 
 @each_backend

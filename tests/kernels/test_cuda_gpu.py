@@ -44,15 +44,17 @@ def test_compiled_without_a_gpu(capability: int, compilers: Compilers) -> None:
     out, err = compilers[capability].communicate(timeout=300)
     assert compilers[capability].returncode == 0, err
     lines = [line.split() for line in out.splitlines()]
-    partial_results = {"_moments_kernel": "3", "_charge_kernel": "3", "_grad_sums_kernel": "2"}
+    # Of channels and partial results; a narrow access to all values would be 16 a thread.
+    few = {"moments": 3, "charge": 5, "grad_sums": 4, "grad_input": 13}
     names = {name for name, *_ in lines}
     kernels = ("moments", "charge", "grad_sums", "combine_moments", "combine_charge", "fire")
     kernels += ("combine_sums", "grad_input", "pack", "unpack")
     kernels += ("pool", "unpool", "norm_forward", "norm_backward", "norm_fold")
     assert names == {f"_{kernel}_kernel" for kernel in kernels}
+    most = {f"_{kernel}_kernel": few.get(kernel, 0) for kernel in kernels}
     for name, spilled, contracted, narrow in lines:
         assert (name, spilled, contracted) == (name, "0", "0")
-        assert narrow in ("0", partial_results.get(name))
+        assert int(narrow) <= most[name]
 
 
 @pytest.mark.gpu
@@ -77,7 +79,7 @@ def test_more_values_than_32_bits_count() -> None:
 @pytest.mark.gpu
 def test_nothing_waits_and_a_graph_replays_the_same() -> None:
     x = torch.randn(2, 16, 9, 9, 64, dtype=torch.bfloat16, device="cuda").movedim(-1, 2)
-    u = torch.empty_like(x, dtype=torch.float32)
+    u = torch.empty_like(x, dtype=torch.float16)
     vector, theta = torch.ones(2, 64, device="cuda"), torch.ones(2, device="cuda")
     results: list[Tensor] = []
 

@@ -7,8 +7,9 @@ several processes may have to combine.
 
 Three backends hold the same functions: `reference` in plain torch, `cpu` in C, `cuda` in Triton.
 Tensors of K steps are (K, N, C, ...), of one step (N, C, ...); channels last in memory is fastest.
-Currents x, gradients and spikes are float32 or bfloat16, all else float32; the reference takes any
-floating type. What is stored of a step is u before the reset; the next charge does the reset.
+Currents x, gradients and spikes are float32 or bfloat16, u is of its `membrane_type`, all else is
+float32; the reference takes any floating type. What is stored of a step is u before the reset; the
+next charge does the reset.
 
 ``moments(x)``
     Mean and biased variance of each step and channel, two (K, C).
@@ -19,13 +20,17 @@ floating type. What is stored of a step is u before the reset; the next charge d
     returns (2,), the mean of out and the sum of squared deviations from it; a
     :class:`~steadyspike.kernels.stabilizer.Stabilizer` writes θ of the step, by those; ``spikes``
     has out >= ``fire_at`` written to it, ``last_spikes`` has before >= ``threshold``.
+``membrane_type(currents)``
+    The type of u for currents of a type: float32, and in `cuda` float16 for bfloat16.
 ``fire(u, threshold, out)``
     One step: ``out`` = 1 where u >= threshold (a scalar), else 0.
 ``grad_sums(grad, u, thresholds, slope, x, mean, std)``
     Σ g and Σ g Î of each step and channel, two (K, C), with Î = (x - mean) / std and
-    g = grad k σ(k (u - θ)) (1 - σ(k (u - θ))); without u, g = grad.
+    g = grad k σ(k (u - θ)) (1 - σ(k (u - θ))); without u, g = grad. ``x`` may be one
+    step, which all K have in common.
 ``grad_input(grad, u, thresholds, slope, x, mean, std, a, b, c)``
-    a g + b + c Î in x's type, with a, b, c (K, C); without x, g.
+    a g + b + c Î in x's type, with a, b, c (K, C); without x, g. The sum over the steps if ``x`` is
+    one step.
 ``norm_forward(mean, var, running, affine, offset, eps, limit, moments)``
     `Scales` of K steps by their moments. These are of currents without their ``offset`` (C,), a
     convolution's bias.

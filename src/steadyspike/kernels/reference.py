@@ -17,6 +17,7 @@ __all__ = [
     "grad_input",
     "grad_sums",
     "mean_squares",
+    "membrane_type",
     "moments",
     "norm_backward",
     "norm_fold",
@@ -31,6 +32,11 @@ __all__ = [
 
 def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def membrane_type(currents: torch.dtype) -> torch.dtype:
+    """The type that u is stored in: at least float32."""
+    return torch.promote_types(currents, torch.float32)
 
 
 def _along(per_channel: Tensor, x: Tensor) -> Tensor:
@@ -135,7 +141,8 @@ def grad_input(
     if x is None:
         return g.to(grad.dtype)
     normalized = (_wide(x) - _along(mean, x)) / _along(std, x)
-    return (_along(a, x) * g + _along(b, x) + _along(c, x) * normalized).to(x.dtype)
+    each = _along(a, x) * g + _along(b, x) + _along(c, x) * normalized
+    return (each if len(x) == len(grad) else each.sum(0, keepdim=True)).to(x.dtype)
 
 
 def pool(x: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ currents and distances to the threshold are computed again, by the kernels of th
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -117,24 +116,14 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, u, thresholds, *scales = ctx.saved_tensors
-        grad, backend, steps = grads[0], ctx.backend, len(grads[0])
-        # All steps at once; one by one where they have the same currents.
-        parts = [slice(k, k + 1) for k in range(steps)] if ctx.still else [slice(None)]
-        through_spikes = [
-            (grad[part], *(None if t is None else t[part] for t in (u, thresholds)), ctx.slope)
-            for part in parts
-        ]
+        grad, backend = grads[0], ctx.backend
+        through_spikes = grad, u, thresholds, ctx.slope
         if not scales:  # neurons without a norm
-            nothing = (None,) * 6
-            each = [backend.grad_input(*given, *nothing) for given in through_spikes]
-            return _added(each).to(ctx.dtype), *[None] * 5
+            grad_x = backend.grad_input(*through_spikes, *[None] * 6).to(ctx.dtype)
+            return grad_x.sum(0, keepdim=True) if ctx.still else grad_x, *[None] * 5
         by = Scales(*scales)
-        given = [
-            (*through, x, by.step_mean[part], by.step_std[part])
-            for part, through in zip(parts, through_spikes, strict=True)
-        ]
-        sums = [backend.grad_sums(*part) for part in given]  # Σ g, Σ g Î
-        grad_sum, grad_dot = (_joined(each) for each in zip(*sums, strict=True))  # (K, C)
+        given = *through_spikes, x, by.step_mean, by.step_std
+        grad_sum, grad_dot = backend.grad_sums(*given)  # Σ g, Σ g Î: (K, C)
         whole = None
         if ctx.renormalizes and ctx.shard is not None:
             whole = ctx.shard.sum(torch.stack([grad_sum, grad_dot])).unbind()
@@ -142,24 +131,8 @@ class _Layer(torch.autograd.Function):
             whole = tuple(ctx.share * each for each in whole or (grad_sum, grad_dot))
         count = ctx.count if ctx.renormalizes else None
         a, b, c, *of_parameters = backend.norm_backward(grad_sum, grad_dot, whole, by, count)
-        grad_x = _added(
-            [
-                backend.grad_input(*each, a[part], b[part], c[part])
-                for part, each in zip(parts, given, strict=True)
-            ]
-        )
+        grad_x = backend.grad_input(*given, a, b, c)
         grad_weight, grad_bias, grad_offset = of_parameters
         if ctx.each_step:
             grad_weight, grad_bias = grad_dot, grad_sum  # r = 1 and d = 0
         return grad_x, grad_weight, grad_bias, grad_offset if ctx.offset else None, None, None
-
-
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
-
-
-def _added(tensors: list[Tensor]) -> Tensor:
-    total, *more = tensors
-    for tensor in more:
-        total += tensor
-    return total

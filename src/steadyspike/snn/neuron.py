@@ -144,8 +144,9 @@ class LIF(StepModule):
         """u after the reset of step ``k`` of the last call, (N, ...); for a rule that reads it."""
         if self.state.call is None or self.state.u is None:
             raise RuntimeError("a rule that reads potentials must have reads_potentials = True")
-        u, thresholds = (each[k] for each in self.state.call)
-        return self._after_reset(u, u - thresholds).view_as(self.state.u)
+        u, threshold = (each[k] for each in self.state.call)
+        u = u.to(threshold.dtype)
+        return self._after_reset(u, u - threshold).view_as(self.state.u)
 
     @property
     def threshold(self) -> Tensor:
@@ -208,8 +209,8 @@ class LIF(StepModule):
             shifts = normalization.scales.shift.unbind()
         first = self._advance(steps)
         with torch.no_grad():
-            wide = torch.promote_types(currents.dtype, torch.float32)
-            spikes, u = (_steps_like(currents, steps, each) for each in (currents.dtype, wide))
+            types = currents.dtype, backend.membrane_type(currents.dtype)
+            spikes, u = (_steps_like(currents, steps, each) for each in types)
             known = None if self.stabilize_threshold else self.v_threshold
             thresholds = self._new_thresholds(steps, first, u)
             for k, threshold in enumerate(thresholds.unbind()):

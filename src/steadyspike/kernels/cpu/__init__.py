@@ -10,13 +10,14 @@ from steadyspike.kernels.cpu.operations import (
     unpack,
 )
 from steadyspike.kernels.norm import norm_backward, norm_fold, norm_forward, norm_inference
-from steadyspike.kernels.reference import pool, unpool
+from steadyspike.kernels.reference import membrane_type, pool, unpool
 
 __all__ = [
     "charge",
     "fire",
     "grad_input",
     "grad_sums",
+    "membrane_type",
     "moments",
     "norm_backward",
     "norm_fold",

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -160,6 +161,19 @@ def fire(u: Tensor, threshold: Tensor, out: Tensor) -> None:
     _copy_back(rows, out)
 
 
+def _steps(grad: Tensor, *given: Any) -> Iterator[Any]:
+    """The arguments of the gradient's functions for each step, if all have the same currents."""
+    for k in range(len(grad)):
+        step = slice(k, k + 1)
+        yield (
+            grad[step],
+            *(
+                each[step] if isinstance(each, Tensor) and len(each) == len(grad) else each
+                for each in given
+            ),
+        )
+
+
 def grad_sums(
     grad: Tensor,
     u: Tensor | None,
@@ -170,6 +184,10 @@ def grad_sums(
     std: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Sums of the normalized currents' gradient g, and of g times them: two (K, C)."""
+    if len(x) < len(grad):
+        each = [grad_sums(*given) for given in _steps(grad, u, thresholds, slope, x, mean, std)]
+        total, dot = (torch.cat(sums) for sums in zip(*each, strict=True))
+        return total, dot
     x = _rows(x)
     grad = _rows(grad.to(x.dtype))
     u = None if u is None else _rows(u.float())
@@ -198,6 +216,12 @@ def grad_input(
     c: Tensor | None,
 ) -> Tensor:
     """The currents' gradient a g + b + c Î, (K, N, C, ...); without ``x`` it is g."""
+    if x is not None and len(x) < len(grad):
+        steps = _steps(grad, u, thresholds, slope, x, mean, std, a, b, c)
+        whole = grad_input(*next(steps))
+        for step in steps:
+            whole += grad_input(*step)
+        return whole
     dtype = grad.dtype if x is None else x.dtype
     grad = _rows(grad.to(dtype))
     x = None if x is None else _rows(x)

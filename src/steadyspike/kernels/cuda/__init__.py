@@ -8,7 +8,7 @@ can be captured in a CUDA graph after a first run, which compiles it.
 
 from steadyspike.kernels.cuda.backward import grad_input, grad_sums
 from steadyspike.kernels.cuda.bytes import pack, unpack
-from steadyspike.kernels.cuda.forward import charge, fire
+from steadyspike.kernels.cuda.forward import charge, fire, membrane_type
 from steadyspike.kernels.cuda.moments import moments
 from steadyspike.kernels.cuda.norm import norm_backward, norm_fold, norm_forward, norm_inference
 from steadyspike.kernels.cuda.pooling import pool, unpool
@@ -18,6 +18,7 @@ __all__ = [
     "fire",
     "grad_input",
     "grad_sums",
+    "membrane_type",
     "moments",
     "norm_backward",
     "norm_fold",

@@ -46,7 +46,10 @@ def _grad_sums_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """(2, K, programs, C) of each program and channel: Σ g and Σ g x̂. ``u`` None: g = grad."""
+    """(2, K, programs, C) of each program and channel: Σ g and Σ g x̂. ``u`` None: g = grad.
+
+    ``x_stride`` 0: all steps have the same currents.
+    """
     program, step = from_the_end(0), from_the_end(2).to(tl.int64)
     r = tl.arange(0, BLOCK_R)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -62,11 +65,11 @@ def _grad_sums_kernel(
 
     total = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
     dot = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
-    for done in range(0, count, BLOCK_R):
+    for done in tl.range(0, count, BLOCK_R, num_stages=3):
         mask = (r < count - done)[:, None] & (c < channels)[None, :]
         g = tl.load(grad + tile, mask, other=0.0).to(tl.float32)
         if u is not None:
-            charged = tl.load(u + tile, mask, other=0.0)
+            charged = tl.load(u + tile, mask, other=0.0).to(tl.float32)
             g = _through_spike(g, charged, theta, slope)
         values = tl.load(x + tile, mask, other=0.0).to(tl.float32)
         total += g
@@ -104,7 +107,7 @@ def grad_sums(
     std: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Σ g and Σ g x̂ over N and places, each float32 (K, C)."""
-    steps, channels = x.shape[0], x.shape[2]
+    steps, channels = len(grad), x.shape[2]
     made = x.new_empty if x.numel() else x.new_zeros
     sums = made((2, steps, channels), dtype=torch.float32)
     if x.numel() == 0:
@@ -125,12 +128,22 @@ def grad_sums(
             partials,
             grads.stride(0),
             None if charged is None else charged.stride(0),
-            currents.stride(0),
+            currents.stride(0) if len(x) == steps else 0,
             **tiling.sizes(),
         )
         grid, sizes = tiling.combining(2 * steps)
         _combine_sums_kernel[grid](partials, sums, **sizes)
     return sums[0], sums[1]
+
+
+@triton.jit
+def _grad_tile(grad, u, tile, mask, theta, slope):
+    """g at the offsets ``tile``, read for the last time."""
+    g = tl.load(grad + tile, mask, 0.0, eviction_policy="evict_first").to(tl.float32)
+    if u is not None:
+        charged = tl.load(u + tile, mask, 0.0, eviction_policy="evict_first").to(tl.float32)
+        g = _through_spike(g, charged, theta, slope)
+    return g
 
 
 @triton.jit
@@ -153,10 +166,14 @@ def _grad_input_kernel(
     rows,
     channels,
     span,
+    ADDED: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """a g + b + c x̂; ``u`` None: g = grad; ``x`` None: g itself."""
+    """a g + b + c x̂; ``u`` None: g = grad; ``x`` None: g itself.
+
+    ``ADDED`` steps have the same currents, and are added.
+    """
     step = tl.program_id(2).to(tl.int64)
     row = tl.arange(0, BLOCK_R)
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -168,24 +185,31 @@ def _grad_input_kernel(
     out += step * out_stride + start * channels
     if u is not None:
         u += step * u_stride + start * channels
-    theta = tl.load(thresholds + step) if u is not None else None
     if x is not None:
         x += step * x_stride + start * channels
         place = step * channels + channel
         centre = tl.load(mean + place, inside, other=0.0)[None, :]
         by_g = tl.load(a + place, inside, other=0.0)[None, :]
-        alone = tl.load(b + place, inside, other=0.0)[None, :]
-        by_x = tl.load(c + place, inside, other=0.0) / tl.load(std + place, inside, other=1.0)
+        alone = tl.load(b + place, inside, other=0.0)
+        by_x = tl.load(c + place, inside, other=0.0)
+        for k in tl.static_range(1, ADDED):
+            alone += tl.load(b + k * channels + place, inside, other=0.0)
+            by_x += tl.load(c + k * channels + place, inside, other=0.0)
+        by_x /= tl.load(std + place, inside, other=1.0)
+    theta = tl.load(thresholds + step) if u is not None else None
 
-    for done in range(0, count, BLOCK_R):
+    for done in tl.range(0, count, BLOCK_R, num_stages=3):
         mask = (row < count - done)[:, None] & inside[None, :]
-        g = tl.load(grad + tile, mask, 0.0, eviction_policy="evict_first").to(tl.float32)
-        if u is not None:
-            charged = tl.load(u + tile, mask, 0.0, eviction_policy="evict_first")
-            g = _through_spike(g, charged, theta, slope)
+        g = _grad_tile(grad, u, tile, mask, theta, slope)
         if x is not None:
             values = tl.load(x + tile, mask, 0.0, eviction_policy="evict_first").to(tl.float32)
-            g = by_g * g + alone + by_x[None, :] * (values - centre)
+            g *= by_g
+            for k in tl.static_range(1, ADDED):
+                of_k = tl.load(a + k * channels + channel, inside, other=0.0)[None, :]
+                at_k = tl.load(thresholds + k) if u is not None else None
+                u_k = u + k * u_stride if u is not None else None
+                g += of_k * _grad_tile(grad + k * grad_stride, u_k, tile, mask, at_k, slope)
+            g += alone[None, :] + by_x[None, :] * (values - centre)
         tl.store(out + tile, g, mask)
         tile += BLOCK_R * channels
 
@@ -202,21 +226,25 @@ def grad_input(
     b: Tensor | None,
     c: Tensor | None,
 ) -> Tensor:
-    """a g + b + c x̂ in the type and layout of ``x``; without ``x``, g, laid out as ``grad``."""
+    """a g + b + c x̂ in the type and layout of ``x``; without ``x``, g, laid out as ``grad``.
+
+    Their sum over the steps if ``x`` is one, which all have in common.
+    """
     like = grad if x is None else x
+    added = len(grad) if len(like) < len(grad) else 1
     gradient = torch.empty_like(like)
     if like.numel() == 0:
         return gradient
     grads = rows_of(grad)
     charged, currents = (None if kept is None else rows_of(kept) for kept in (u, x))
     thresholds = None if u is None else thresholds
-    tiling = Tiling.of(grads)
+    tiling = Tiling.of(grads, times=4)
     vectors = (
         None if vector is None or x is None else vector.contiguous()
         for vector in (mean, std, a, b, c)
     )
     with on_device_of(grad), written_as_rows(gradient) as out:
-        _grad_input_kernel[tiling.grid(len(grad))](
+        _grad_input_kernel[tiling.grid(len(like))](
             grads,
             charged,
             None if thresholds is None else thresholds.contiguous(),
@@ -228,6 +256,7 @@ def grad_input(
             None if charged is None else charged.stride(0),
             None if currents is None else currents.stride(0),
             out.stride(0),
+            ADDED=added,
             **tiling.sizes(),
         )
     return gradient

@@ -6,6 +6,7 @@ The statistics of u are computed as `moments` does for a current, but over the w
 
 from contextlib import nullcontext
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -35,7 +36,7 @@ def _charge_tile(
     if scale is not None:
         u = u * scale[None, :] + shift[None, :]
     if before is not None:
-        last = tl.load(before + tile, mask, other=0.0, eviction_policy="evict_first")
+        last = tl.load(before + tile, mask, 0.0, eviction_policy="evict_first").to(tl.float32)
         fired = last >= theta  # False for NaN, which then stays NaN
         if last_spikes is not None:
             tl.store(last_spikes + tile, tl.where(fired, 1.0, 0.0), mask)
@@ -43,7 +44,9 @@ def _charge_tile(
             u += leak * tl.where(fired, 0.0, last)
         else:
             u += leak * tl.where(fired, last - theta, last)
+    u = u.to(out.dtype.element_ty)  # what is stored decides, here and when it is read again
     tl.store(out + tile, u, mask)
+    u = u.to(tl.float32)
     if spikes is not None:
         tl.store(spikes + tile, tl.where(u >= fire_at, 1.0, 0.0), mask)
     return u
@@ -100,7 +103,7 @@ def _charge_kernel(
         difference = tl.where(mask, u - pivot, 0.0)
         total = difference
         squares = difference * difference
-    for done in range(BLOCK_R, count, BLOCK_R):
+    for done in tl.range(BLOCK_R, count, BLOCK_R, num_stages=5):
         tile += BLOCK_R * channels
         mask = (r < count - done)[:, None] & (c < channels)[None, :]
         u = _charge_tile(
@@ -176,6 +179,15 @@ def _combine_charge_kernel(
             tl.store(threshold, tl.where(silent, v_threshold, stabilized))
 
 
+def membrane_type(currents: torch.dtype) -> torch.dtype:
+    """The type that u is stored in; half of the bytes of float32 make a step a tenth faster.
+
+    float16 has 11 significant bits where the currents in bfloat16 have 8, and 65504 is far above
+    what a norm leaves.
+    """
+    return torch.float16 if currents == torch.bfloat16 else torch.float32
+
+
 def charge(
     x: Tensor,
     scale: Tensor | None,
@@ -194,15 +206,16 @@ def charge(
 ) -> Tensor | None:
     """u of one step (Eq. 2, 4), written to ``out``, which is not ``before`` itself."""
     if x.numel() == 0:
-        nothing = out.new_zeros(2)
+        nothing = out.new_zeros(2, dtype=torch.float32)
         if stabilizer is not None:
             stabilizer.write(nothing, 0)
         return nothing if statistics else None
     currents = rows_of(x[None])
-    tiling = Tiling.of(currents)
+    tiling = Tiling.of(currents, times=2)  # one step runs at once
     partials = None
     if statistics or stabilizer is not None:
-        partials = out.new_empty((3, tiling.row_blocks, tiling.channel_blocks))
+        shape = 3, tiling.row_blocks, tiling.channel_blocks
+        partials = out.new_empty(shape, dtype=torch.float32)
     firing, last_firing = (
         nullcontext() if each is None else written_as_rows(each[None])
         for each in (spikes, None if before is None else last_spikes)
@@ -230,7 +243,7 @@ def charge(
         )
         if partials is None:
             return None
-        found = out.new_empty(2) if statistics else None
+        found = out.new_empty(2, dtype=torch.float32) if statistics else None
         _combine_charge_kernel[(1,)](
             partials,
             found,
@@ -254,7 +267,8 @@ def charge(
 @triton.jit
 def _fire_kernel(u, threshold, out, values, BLOCK: tl.constexpr):
     place = from_the_end(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    fired = tl.load(u + place, place < values, other=0.0) >= tl.load(threshold)
+    charged = tl.load(u + place, place < values, other=0.0).to(tl.float32)
+    fired = charged >= tl.load(threshold)
     tl.store(out + place, tl.where(fired, 1.0, 0.0), place < values)
 
 

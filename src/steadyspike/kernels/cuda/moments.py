@@ -34,7 +34,7 @@ def _moments_kernel(
     difference = tl.where(mask, values - pivot[None, :], 0.0)
     total = difference
     squares = difference * difference
-    for done in range(BLOCK_R, count, BLOCK_R):
+    for done in tl.range(BLOCK_R, count, BLOCK_R, num_stages=4):
         tile += BLOCK_R * channels
         mask = (r < count - done)[:, None] & (c < channels)[None, :]
         values = tl.load(tile, mask, other=0.0).to(tl.float32)

@@ -12,8 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 from steadyspike.kernels.cuda.tiles import (
+    BLOCK,
     LAUNCH,
-    TILE,
     ceil_div,
     from_the_end,
     next_power_of_2,
@@ -73,7 +73,7 @@ def _sizes(shape: torch.Size, across: int, down: int) -> tuple[tuple[int, int], 
     """Grid and sizes for images of (N, C, H, W) with windows of ``down`` by ``across``."""
     images, channels, height, width = shape
     block = min(next_power_of_2(channels), CHANNELS)
-    rows = TILE // block
+    rows = BLOCK // block
     windows = images * across * down
     sizes = {
         "windows": windows,
