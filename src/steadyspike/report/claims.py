@@ -20,7 +20,7 @@ from steadyspike.report.methods import METHODS
 from steadyspike.report.paper import cells
 from steadyspike.report.results import Results, Row
 from steadyspike.report.statistics import binomial_error
-from steadyspike.report.table import Column, Table
+from steadyspike.report.table import Column, Table, shown
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 
@@ -248,7 +248,7 @@ def _value(row: Row, quantity: Quantity) -> float:
 def _text(row: Row, quantity: Quantity) -> str:
     """`84.7`, of several seeds `84.7 ± 0.3`, the half-width of the interval."""
     mean = mean_of_seeds(row, quantity)
-    value = f"{mean.value:.1f}".removeprefix("-") if abs(mean.value) < 0.05 else f"{mean.value:.1f}"
+    value = shown(mean.value, 1)
     return value if mean.half_width is None else f"{value} ± {mean.half_width:.1f}"
 
 

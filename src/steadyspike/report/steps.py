@@ -14,7 +14,7 @@ from steadyspike.report.figures import Figure, empty_svg
 from steadyspike.report.methods import Method
 from steadyspike.report.results import Results, Row
 from steadyspike.report.statistics import mean_of
-from steadyspike.report.table import Column, Table, Value
+from steadyspike.report.table import Column, Table, Value, shown
 
 _NAME = "steps"
 _TITLE = "Accuracy of each time step's own output"
@@ -122,7 +122,7 @@ def _panel(axes: Axes, label: str, method: Method, seeds: Sequence[AfterSteps]) 
         spans, values = [mean.half_width or 0.0 for mean in line], [mean.value for mean in line]
         axes.errorbar(steps, values, spans, fmt="none", ecolor=method_colour, elinewidth=1)
     axes.set_title(textwrap.fill(label, 25), pad=17)
-    gap = f"step 1: {used[0]:.1f} %, gap {trained[0] - used[0]:.1f}"
+    gap = f"step 1: {used[0]:.1f} %, gap {shown(trained[0] - used[0], 1)}"
     axes.text(0, 1.025, gap, transform=axes.transAxes, size=8.5, color=colour("muted"))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.margins(x=0.08)

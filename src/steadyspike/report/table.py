@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from steadyspike.plotting import escape_markdown, markdown_table
 
@@ -22,6 +22,17 @@ class Marked(float):
 
 
 MARK = "†"
+
+
+def rounded(number: float, decimals: int) -> str:
+    """To so many decimals; what rounds to 0 has no sign."""
+    text = f"{number:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def shown(number: float, decimals: int) -> str:
+    """`rounded`, with a true minus sign, to read."""
+    return rounded(number, decimals).replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -46,16 +57,15 @@ class Column:
         """The value as shown, always with the same number of digits."""
         if isinstance(value, str) or self.decimals is None:
             return str(value)
-        text = f"{value:.{self.decimals}f}"
-        text = text.removeprefix("-") if float(text) == 0 else text
-        if self.signed:
-            text = text.replace("-", "−") if text.startswith("-") else f"+{text}"
+        text = shown(value, self.decimals)
+        text = f"+{text}" if self.signed and not text.startswith("−") else text
         return f"{text}{MARK}" if isinstance(value, Marked) else text
 
     def plain(self, value: Value) -> str:
         """The value in CSV, without a mark."""
-        value = float(value) if isinstance(value, Marked) else value
-        return replace(self, signed=False).text(value)
+        if isinstance(value, str) or self.decimals is None:
+            return str(value)
+        return rounded(value, self.decimals)
 
     def number(self, value: Value) -> Value:
         """The value in JSON, rounded as shown."""
