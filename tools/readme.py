@@ -139,9 +139,12 @@ def _on_a_gpu(folder: Path) -> Measured | None:
             network = architecture_name(row["configuration"]["model"]["name"])
     if not epochs:
         return None
-    setting = _setting(dataset_name("cifar10"), network, list(epochs.values()), [1])
+    most = max(epochs.values())
+    fewer = ", ".join(f"{METHODS[key].label} {n}" for key, n in epochs.items() if n < most)
+    counts = f"{most} epochs ({fewer})" if fewer else f"{most} epochs"
+    setting = f"{dataset_name('cifar10')}, {network}, {counts}, 1 seed, GPU"
     methods = {key: METHODS[key] for key in epochs}
-    return Measured(f"{setting}, GPU", methods, all_steps, first_step)
+    return Measured(setting, methods, all_steps, first_step)
 
 
 def _setting(dataset: str, network: str, epochs: Sequence[int], seeds: Sequence[int]) -> str:
@@ -216,7 +219,8 @@ def speed(folder: Path) -> list[str]:
     for record in reversed(gpu_checks(folder)):
         if rows := _rows(record, "loop"):
             name: str = rows[0]["name"]
-            blocks.append(f"{name[0].upper()}{name[1:]}: {rows[0]['result']}.")
+            what = f"{name[0].upper()}{name[1:]} (commit {record['commit']})"
+            blocks.append(f"{what}: {rows[0]['result']} ([all tables]({record['page']})).")
             break
     if measured[0].setting.device == "cuda" and (on_a_cpu := _benchmark(folder, ("cpu",)))[0]:
         blocks.append(_one_line(*on_a_cpu))
@@ -237,7 +241,10 @@ def _one_line(measured: Sequence[Measurement], where: str, page: str) -> str:
 def _benchmark(
     folder: Path, devices: Sequence[str] = ("cuda", "cpu")
 ) -> tuple[list[Measurement], str, str]:
-    """The steps that were timed at the first precision, on what, and the page with all."""
+    """The steps that were timed at the first precision, on what, and the page with all.
+
+    Of GPU checks the newest that timed another library too.
+    """
     for device in devices:
         bench = load(bench_file(folder / "docs", device))
         if bench is not None:
@@ -249,7 +256,8 @@ def _benchmark(
             for record in reversed(gpu_checks(folder)):
                 data = [row["data"] for row in _rows(record, "peers")]
                 found = [Measurement.model_validate(d) for d in data if "framework" in d]
-                if timed := [m for m in found if m.seconds]:
+                timed = [m for m in found if m.seconds]
+                if tables.bptt_of_spikingjelly(timed):
                     date = f"{datetime.fromisoformat(record['date']):%Y-%m-%d}"
                     where = f"{record['device']}, {date}, commit {record['commit']}"
                     return timed, where, record["page"]

@@ -160,7 +160,7 @@ def test_cifar10_on_a_gpu_is_of_the_newest_run_that_ended(tool: ModuleType, fold
     gpu_check(folder, "2026-01-02", {"cifar10": [*new, *unfinished]})
     header, row, _ = table(part(tool.rendered(folder), "results"))
     assert dict(zip(header, row, strict=True)) == {
-        "Accuracy, %": "CIFAR-10, VGGSNN, 40 to 60 epochs, 1 seed, GPU",
+        "Accuracy, %": "CIFAR-10, VGGSNN, 60 epochs (OSR 40), 1 seed, GPU",
         "OSR": "91.0 (80.0)",
         "OSR + OTS": "93.0 (92.0)",
         "BPTT + BN": "90.0 (50.0)",
@@ -195,11 +195,13 @@ def test_a_gpus_speed_comes_first(tool: ModuleType, folder: Path) -> None:
     loop = [{"name": "training loop, bfloat16 K 4", "result": "14,000 images/s", "data": {}}]
     ratio = [{"name": "ratio", "result": "", "data": {"ratio": 2.0}}]
     gpu_check(folder, "2026-01-01", {"peers": peers + ratio, "loop": loop})
+    gpu_check(folder, "2026-01-02", {"peers": peers[:2]})  # cut off before another library
     shown = part(tool.rendered(folder), "speed")
     assert (
         "NVIDIA H100, 2026-01-01, commit 0123456 ([all tables](docs/runs/2026-01-01-h100" in shown
     )
-    assert "Training loop, bfloat16 K 4: 14,000 images/s." in shown
+    loop_line = "Training loop, bfloat16 K 4 (commit 0123456): 14,000 images/s ([all tables](docs/"
+    assert loop_line in shown
     assert [row[:3] for row in table(shown)[1:]] == [
         ["**steadyspike (fused), K 1**", "8.0", "1.50"],
         ["**steadyspike (fused), K 4**", "16.0", "3.00"],
