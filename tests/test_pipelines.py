@@ -19,7 +19,7 @@ NAMES = [path.parent.name for path in PARAMS]
 
 
 DATASETS = read_yaml(PIPELINES / "dvc.yaml")["stages"]["check_data"]["foreach"]  # by folder
-ON_A_CPU = ("cifar10_cpu", "methods", "own_images", "search", "seeds")
+ON_A_CPU = ("cifar10_cpu", "methods", "own_images", "search", "seeds", "weight_decay")
 METHODS_ON_A_GPU = {"methods_cifar10": "cifar10", "methods_cifar100": "cifar100"}
 
 
@@ -73,24 +73,16 @@ def test_seeds_repeats_the_roots_experiments() -> None:
 METHOD: dict[str, Any] = {
     "name": True,
     "model": {"rule", "norm", "stabilize_threshold", "online"},
-    "training": {"weight_decay", "online_update", "backward_steps", "chunk"},
+    "training": {"online_update", "backward_steps", "chunk"},
 }
 
 
-def test_methods_differ_in_the_method_and_its_weight_decay_alone() -> None:
+def test_methods_differ_in_the_method_alone() -> None:
     experiments = load_experiments(PIPELINES / "methods" / "params.yaml")
     seeds = load_experiments(PIPELINES / "seeds" / "params.yaml")["osr_ots"]
     for experiment in experiments.values():
         assert experiment.model_dump(exclude=METHOD) == seeds.model_dump(exclude=METHOD)
-    decays: dict[Any, dict[str, float]] = {}
-    for name, experiment in experiments.items():
-        own = experiment.training.model_copy(update={"weight_decay": 0.0})
-        key = str((experiment.model, own))
-        decays.setdefault(key, {})[name] = experiment.training.weight_decay
-    assert len(decays) == 18
-    for names in decays.values():
-        first, *_ = names
-        assert names == {first: 5e-4, f"{first}-wd5e-5": 5e-5, f"{first}-wd0": 0.0}
+    assert len({str((one.model, one.training)) for one in experiments.values()}) == 18
     assert {experiment.model.rule for experiment in experiments.values()} == set(RULES)
     used = {experiment.model.norm for experiment in experiments.values()}
     assert used == set(get_args(NormName))
@@ -99,6 +91,18 @@ def test_methods_differ_in_the_method_and_its_weight_decay_alone() -> None:
         True,
         False,
     }
+
+
+def test_weight_decays_are_of_methods_and_nothing_else_differs() -> None:
+    methods = load_experiments(PIPELINES / "methods" / "params.yaml")
+    found: dict[str, set[float]] = {}
+    for name, one in load_experiments(PIPELINES / "weight_decay" / "params.yaml").items():
+        method = methods[name.partition("-wd")[0]]
+        found.setdefault(method.name, set()).add(one.training.weight_decay)
+        same = {"name": True, "training": {"weight_decay"}}
+        assert one.model_dump(exclude=same) == method.model_dump(exclude=same)
+    assert len(found) == 6
+    assert all(decays == {0.0, 5e-5, 5e-4} for decays in found.values())
 
 
 def test_the_search_has_the_protocol_of_methods_and_no_test_images() -> None:
@@ -125,17 +129,16 @@ def test_methods_on_a_gpu_are_those_on_a_cpu_in_the_papers_protocol(folder: str)
     dataset = METHODS_ON_A_GPU[folder]
     paper = load_experiments(PIPELINES / dataset / "params.yaml")["vggsnn-osr_ots"]
     recorded = {"cuda_graph"}
-    method = METHOD | {"training": METHOD["training"] - {"weight_decay"} | recorded}
+    method = METHOD | {"training": METHOD["training"] | recorded}
     for experiment in experiments.values():
         assert experiment.model_dump(exclude=method) == paper.model_dump(exclude=method)
         options = experiment.training
         # What the trainer does not record.
         assert options.cuda_graph != (options.online_update or options.backward_steps is not None)
     small = load_experiments(PIPELINES / "methods" / "params.yaml")
-    first = {name: one for name, one in small.items() if one.training.weight_decay == 5e-4}
-    chosen = {"model": METHOD["model"], "training": METHOD["training"]}
+    chosen = {"model": METHOD["model"], "training": METHOD["training"] | {"weight_decay"}}
     assert {name: one.model_dump(include=chosen) for name, one in experiments.items()} == {
-        name: one.model_dump(include=chosen) for name, one in first.items()
+        name: one.model_dump(include=chosen) for name, one in small.items()
     }
 
 

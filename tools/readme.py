@@ -1,4 +1,4 @@
-"""Write the parts of README.md that hold results, from the committed files.
+"""Write the parts of README.md and docs/methods.md that hold results, from the committed files.
 
 Usage: python tools/readme.py, or make readme. What has not been measured is left out.
 """
@@ -19,7 +19,7 @@ from steadyspike.bench.records import Measurement, bench_file, load
 from steadyspike.errors import UserError
 from steadyspike.files import write_atomically
 from steadyspike.plotting import markdown_table
-from steadyspike.report.comparison import ACCURACY, FIRST_STEP, Quantity
+from steadyspike.report.comparison import ACCURACY, FIRST_STEP, RATE, Quantity
 from steadyspike.report.methods import METHODS, Method, method_of
 from steadyspike.report.paper import architecture_name, cells, dataset_name, paper
 from steadyspike.train.config import load_experiments
@@ -27,6 +27,7 @@ from steadyspike.train.config import load_experiments
 REPOSITORY = Path(__file__).parents[1]
 #: Whose reports are shown. The second has the images of the first, with fewer seeds.
 SEEDS, ROOT, CIFAR = "pipelines/seeds", ".", "pipelines/cifar10_cpu"
+ONE_PROTOCOL = "pipelines/methods"
 #: Data set and network of the paper's row.
 PAPER_SETTING = ("cifar10", "VGGSNN")
 
@@ -45,11 +46,11 @@ class Measured:
     verdicts: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
-def rendered(folder: Path) -> str:
-    """README.md of a copy of the repository, with its parts written anew."""
-    path = folder / "README.md"
+def rendered(folder: Path, page: str = "README.md") -> str:
+    """A page of a copy of the repository, with its parts written anew."""
+    path = folder / page
     text = path.read_text(encoding="utf-8")
-    for name, part in PARTS.items():
+    for name, part in PARTS[page].items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
@@ -203,6 +204,55 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{mean}±{statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
+# --- methods ---
+
+
+def methods(folder: Path) -> list[str]:
+    """A row for each method that was run in the one protocol, the most accurate first."""
+    reports = folder / ONE_PROTOCOL / "reports"
+    speed = {row["experiment"]: row for row in _read(reports / "speed.csv")}
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for row in _read(reports / "comparison.csv"):
+        found.setdefault(row["experiment"], {})[row["quantity"]] = row
+    ranked = sorted(found.values(), key=lambda of: float(of[ACCURACY.name]["mean"]), reverse=True)
+    lines = []
+    for of in ranked:
+        row = of[ACCURACY.name]
+        measured = speed.get(row["experiment"], {})
+        lines.append(
+            [
+                row["method"],
+                f"`{row['experiment']}`",
+                _interval(row),
+                _difference(row),
+                _interval(of[FIRST_STEP.name]),
+                _interval(of[RATE.name]),
+                measured.get("kept", ""),
+                measured.get("epoch", ""),
+            ]
+        )
+    headers = ["Method", "Experiment", "Accuracy, %", "Difference", "First step alone, %"]
+    headers += ["Firing rate, %", "Kept, MB", "An epoch, s"]
+    return [markdown_table(headers, lines, ["left"] * 2 + ["right"] * 6)] if lines else []
+
+
+def _interval(row: Mapping[str, str]) -> str:
+    """`84.6 ± 0.5`, with half the width of the 95 % interval."""
+    mean = f"{float(row['mean']):.1f}"
+    if not row["low"]:
+        return mean
+    return f"{mean} ± {(float(row['high']) - float(row['low'])) / 2:.1f}"
+
+
+def _difference(row: Mapping[str, str]) -> str:
+    """`+2.1 (0.2 to 4.1)`, bold where the interval leaves out 0."""
+    if not row["difference"]:
+        return ""
+    low, high = (f"{float(row[key]):.1f}" for key in ("difference_low", "difference_high"))
+    text = f"{float(row['difference']):+.1f} ({low} to {high})".replace("-", "−")
+    return f"**{text}**" if row["verdict"] in (ACCURACY.more, ACCURACY.less) else text
+
+
 # --- speed ---
 
 
@@ -295,11 +345,16 @@ def _rows(record: dict[str, Any], part: str) -> list[dict[str, Any]]:
     return rows
 
 
-PARTS: dict[str, Callable[[Path], list[str]]] = {"results": results, "speed": speed}
+PARTS: dict[str, dict[str, Callable[[Path], list[str]]]] = {
+    "README.md": {"results": results, "speed": speed},
+    "docs/methods.md": {"methods": methods},
+}
 
 
 if __name__ == "__main__":
     try:
-        write_atomically(REPOSITORY / "README.md", rendered(REPOSITORY))
+        pages = {page: rendered(REPOSITORY, page) for page in PARTS}
+        for page, text in pages.items():
+            write_atomically(REPOSITORY / page, text)
     except UserError as error:
         sys.exit(f"readme: {error}")

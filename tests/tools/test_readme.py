@@ -1,4 +1,4 @@
-"""README's parts that hold results."""
+"""The parts of README.md and docs/methods.md that hold results."""
 
 import csv
 import json
@@ -61,8 +61,35 @@ def part(text: str, name: str) -> str:
     return text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
 
 
-def test_readme_shows_the_committed_results(tool: ModuleType) -> None:
-    assert tool.rendered(REPOSITORY) == (REPOSITORY / "README.md").read_text()
+def test_pages_show_the_committed_results(tool: ModuleType) -> None:
+    for page in tool.PARTS:
+        assert tool.rendered(REPOSITORY, page) == (REPOSITORY / page).read_text()
+
+
+def test_methods_are_ranked_by_accuracy(tool: ModuleType, folder: Path) -> None:
+    reports = folder / "pipelines/methods/reports"
+    reports.mkdir(parents=True)
+    (folder / "docs").mkdir()
+    (folder / "docs/methods.md").write_text("<!-- methods -->\nold\n<!-- /methods -->\n")
+    assert tool.rendered(folder, "docs/methods.md") == "<!-- methods -->\n<!-- /methods -->\n"
+    columns = "quantity,method,experiment,mean,low,high,difference,difference_low,difference_high"
+    quantities = "Accuracy after all steps", "Accuracy of the first step alone", "Gross firing rate"
+    with (reports / "comparison.csv").open("w", newline="") as file:
+        write = csv.writer(file).writerow
+        write([*columns.split(","), "verdict"])
+        for quantity in quantities:
+            write([f"{quantity}, %", "vanilla BN", "sltt", 80.0, 79.0, 81.0, *[""] * 4])
+            difference = [2.5, -1.0, 6.0] if "firing" in quantity else [2.5, 1.0, 4.0]
+            verdict = "higher" if "firing" in quantity else "more accurate"
+            write([f"{quantity}, %", "TAB", "tab", 82.5, 82.0, 83.0, *difference, verdict])
+    (reports / "speed.csv").write_text("experiment,epoch,kept\ntab,3.2,1.25\n")
+    assert table(part(tool.rendered(folder, "docs/methods.md"), "methods"))[1:] == [
+        [
+            *("TAB", "`tab`", "82.5 ± 0.5", "**+2.5 (1.0 to 4.0)**", "82.5 ± 0.5", "82.5 ± 0.5"),
+            *("1.25", "3.2"),
+        ],
+        ["vanilla BN", "`sltt`", "80.0 ± 1.0", "", "80.0 ± 1.0", "80.0 ± 1.0", "", ""],
+    ]
 
 
 def test_readme_is_short() -> None:
