@@ -82,7 +82,7 @@ def test_methods_differ_in_the_method_alone() -> None:
     seeds = load_experiments(PIPELINES / "seeds" / "params.yaml")["osr_ots"]
     for experiment in experiments.values():
         assert experiment.model_dump(exclude=METHOD) == seeds.model_dump(exclude=METHOD)
-    assert len({str((one.model, one.training)) for one in experiments.values()}) == 18
+    assert len({str((one.model, one.training)) for one in experiments.values()}) == 19
     assert {experiment.model.rule for experiment in experiments.values()} == set(RULES)
     used = {experiment.model.norm for experiment in experiments.values()}
     assert used == set(get_args(NormName))
