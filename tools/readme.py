@@ -22,12 +22,15 @@ from steadyspike.plotting import markdown_table
 from steadyspike.report.comparison import ACCURACY, FIRST_STEP, RATE, Quantity
 from steadyspike.report.methods import METHODS, Method, method_of
 from steadyspike.report.paper import architecture_name, cells, dataset_name, paper
+from steadyspike.report.statistics import paired_difference
 from steadyspike.train.config import load_experiments
 
 REPOSITORY = Path(__file__).parents[1]
 #: Whose reports are shown. The second has the images of the first, with fewer seeds.
 SEEDS, ROOT, CIFAR = "pipelines/seeds", ".", "pipelines/cifar10_cpu"
 ONE_PROTOCOL = "pipelines/methods"
+#: Of that protocol: the search's best combination, and what it is compared with.
+CHOSEN, PAPERS = "ots-ottt", "osr_ots"
 #: Data set and network of the paper's row.
 PAPER_SETTING = ("cifar10", "VGGSNN")
 
@@ -233,7 +236,27 @@ def methods(folder: Path) -> list[str]:
         )
     headers = ["Method", "Experiment", "Accuracy, %", "Difference", "First step alone, %"]
     headers += ["Firing rate, %", "Kept, MB", "An epoch, s"]
-    return [markdown_table(headers, lines, ["left"] * 2 + ["right"] * 6)] if lines else []
+    table = markdown_table(headers, lines, ["left"] * 2 + ["right"] * 6)
+    return [table, *_chosen(reports)] if lines else []
+
+
+def _chosen(reports: Path) -> list[str]:
+    """The search's best combination beside the paper's method, by paired seeds."""
+    rows = [row for row in _read(reports / "steps.csv") if row["statistics"] == "inference"]
+    last = max((int(row["step"]) for row in rows), default=0)
+    accuracies: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if int(row["step"]) == last:
+            of = accuracies.setdefault(row["experiment"], {})
+            of[row["seed"]] = float(row["votes_accuracy"])
+    if not {CHOSEN, PAPERS} <= accuracies.keys():
+        return []
+    mean = paired_difference(accuracies[CHOSEN], accuracies[PAPERS])
+    if mean is None or mean.low is None or mean.high is None:
+        return []
+    found = f"{mean.value:+.1f} points ({mean.low:.1f} to {mean.high:.1f})".replace("-", "−")
+    meaning = "no difference is shown" if mean.sign == 0 else "more than chance"
+    return [f"`{CHOSEN}`, ours, beside `{PAPERS}`, the paper's method: {found}, {meaning}."]
 
 
 def _interval(row: Mapping[str, str]) -> str:
