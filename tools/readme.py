@@ -87,25 +87,21 @@ def results(folder: Path) -> list[str]:
 
 def _of_pipeline(folder: Path) -> Measured:
     experiments = load_experiments(folder / "params.yaml")
-    rows = [r for r in _read(folder / "reports/steps.csv") if r["statistics"] == "inference"]
     methods = {name: method_of(one.model) for name, one in experiments.items()}
-    last = max(int(row["step"]) for row in rows)
-
-    def of(step: int, column: str) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {}
-        for row in rows:
-            if int(row["step"]) == step and row["experiment"] in methods:
-                key = methods[row["experiment"]].key
-                found.setdefault(key, []).append(float(row[column]))
-        return found
-
+    first, every = (
+        {
+            methods[name].key: list(by_seed.values())
+            for name, by_seed in found.items()
+            if name in methods
+        }
+        for found in _accuracies_of(folder / "reports")
+    )
     one = next(iter(experiments.values()))
-    all_steps = of(last, "votes_accuracy")
     setting = _setting(
         dataset_name(one.dataset.name),
         "VGGSNN" if getattr(one.model, "widths", None) is None else "narrow VGGSNN",
         [one.training.epochs],
-        [len(seeds) for seeds in all_steps.values()],
+        [len(seeds) for seeds in every.values()],
     )
     by_key = {method.key: method for method in methods.values()}
     verdicts = {
@@ -113,7 +109,22 @@ def _of_pipeline(folder: Path) -> Measured:
         for row in _read(folder / "reports/comparison.csv")
         if row["experiment"] in methods
     }
-    return Measured(setting, by_key, all_steps, of(1, "step_accuracy"), verdicts)
+    return Measured(setting, by_key, every, first, verdicts)
+
+
+def _accuracies_of(reports: Path) -> tuple[dict[str, dict[str, float]], ...]:
+    """At inference, by experiment and seed: of the first step alone, and of all steps together.
+
+    The report writes a seed's steps in their order.
+    """
+    first: dict[str, dict[str, float]] = {}
+    every: dict[str, dict[str, float]] = {}
+    for row in _read(reports / "steps.csv"):
+        if row["statistics"] == "inference":
+            name, seed = row["experiment"], row["seed"]
+            first.setdefault(name, {}).setdefault(seed, float(row["step_accuracy"]))
+            every.setdefault(name, {})[seed] = float(row["votes_accuracy"])
+    return first, every
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -242,21 +253,13 @@ def methods(folder: Path) -> list[str]:
 
 def _chosen(reports: Path) -> list[str]:
     """The search's best combination beside the paper's method, by paired seeds."""
-    rows = [row for row in _read(reports / "steps.csv") if row["statistics"] == "inference"]
-    last = max((int(row["step"]) for row in rows), default=0)
-    accuracies: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if int(row["step"]) == last:
-            of = accuracies.setdefault(row["experiment"], {})
-            of[row["seed"]] = float(row["votes_accuracy"])
-    if not {CHOSEN, PAPERS} <= accuracies.keys():
-        return []
-    mean = paired_difference(accuracies[CHOSEN], accuracies[PAPERS])
+    _, every = _accuracies_of(reports)
+    mean = paired_difference(every.get(CHOSEN, {}), every.get(PAPERS, {}))
     if mean is None or mean.low is None or mean.high is None:
         return []
-    found = f"{mean.value:+.1f} points ({mean.low:.1f} to {mean.high:.1f})".replace("-", "−")
+    found = _signed(mean.value, mean.low, mean.high)
     meaning = "no difference is shown" if mean.sign == 0 else "more than chance"
-    return [f"`{CHOSEN}`, ours, beside `{PAPERS}`, the paper's method: {found}, {meaning}."]
+    return [f"`{CHOSEN}`, ours, less `{PAPERS}`, the paper's method: {found} points, {meaning}."]
 
 
 def _interval(row: Mapping[str, str]) -> str:
@@ -271,9 +274,13 @@ def _difference(row: Mapping[str, str]) -> str:
     """`+2.1 (0.2 to 4.1)`, bold where the interval leaves out 0."""
     if not row["difference"]:
         return ""
-    low, high = (f"{float(row[key]):.1f}" for key in ("difference_low", "difference_high"))
-    text = f"{float(row['difference']):+.1f} ({low} to {high})".replace("-", "−")
+    columns = "difference", "difference_low", "difference_high"
+    text = _signed(*(float(row[column]) for column in columns))
     return f"**{text}**" if row["verdict"] in (ACCURACY.more, ACCURACY.less) else text
+
+
+def _signed(difference: float, low: float, high: float) -> str:
+    return f"{difference:+.1f} ({low:.1f} to {high:.1f})".replace("-", "−")
 
 
 # --- speed ---
