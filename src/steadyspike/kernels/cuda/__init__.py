@@ -1,9 +1,10 @@
 """The fused kernels for CUDA tensors, in Triton: the functions of the other backends.
 
-Results are within 1e-5 of the reference's in float64, relative to the largest value, and not the
-bits of a CPU. The same call gives the same bits every time on one model of GPU: no atomic adds, no
-autotuning. Nothing synchronizes with the host or branches on a tensor's values, so that everything
-can be captured in a CUDA graph after a first run, which compiles it.
+Results, before they are rounded to a tensor's type, are within 1e-5 of the reference's in float64,
+relative to the largest value, and not the bits of a CPU. The same call gives the same bits every
+time on one model of GPU: no atomic adds, no autotuning. Nothing synchronizes with the host or
+branches on a tensor's values, so that everything can be captured in a CUDA graph after a first run,
+which compiles it.
 """
 
 from steadyspike.kernels.cuda.backward import grad_input, grad_sums

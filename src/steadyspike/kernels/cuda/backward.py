@@ -185,6 +185,7 @@ def _grad_input_kernel(
     out += step * out_stride + start * channels
     if u is not None:
         u += step * u_stride + start * channels
+    theta = tl.load(thresholds + step) if u is not None else None
     if x is not None:
         x += step * x_stride + start * channels
         place = step * channels + channel
@@ -196,7 +197,6 @@ def _grad_input_kernel(
             alone += tl.load(b + k * channels + place, inside, other=0.0)
             by_x += tl.load(c + k * channels + place, inside, other=0.0)
         by_x /= tl.load(std + place, inside, other=1.0)
-    theta = tl.load(thresholds + step) if u is not None else None
 
     for done in tl.range(0, count, BLOCK_R, num_stages=3):
         mask = (row < count - done)[:, None] & inside[None, :]
@@ -205,7 +205,7 @@ def _grad_input_kernel(
             values = tl.load(x + tile, mask, 0.0, eviction_policy="evict_first").to(tl.float32)
             g *= by_g
             for k in tl.static_range(1, ADDED):
-                of_k = tl.load(a + k * channels + channel, inside, other=0.0)[None, :]
+                of_k = tl.load(a + k * channels + place, inside, other=0.0)[None, :]
                 at_k = tl.load(thresholds + k) if u is not None else None
                 u_k = u + k * u_stride if u is not None else None
                 g += of_k * _grad_tile(grad + k * grad_stride, u_k, tile, mask, at_k, slope)
@@ -238,7 +238,7 @@ def grad_input(
     grads = rows_of(grad)
     charged, currents = (None if kept is None else rows_of(kept) for kept in (u, x))
     thresholds = None if u is None else thresholds
-    tiling = Tiling.of(grads, times=4)
+    tiling = Tiling.of(grads, times=4)  # nothing is summed that has to be combined
     vectors = (
         None if vector is None or x is None else vector.contiguous()
         for vector in (mean, std, a, b, c)

@@ -180,10 +180,10 @@ def _combine_charge_kernel(
 
 
 def membrane_type(currents: torch.dtype) -> torch.dtype:
-    """The type that u is stored in; half of the bytes of float32 make a step a tenth faster.
+    """The type that u is stored in: float16 beside bfloat16, since memory bounds these kernels.
 
-    float16 has 11 significant bits where the currents in bfloat16 have 8, and 65504 is far above
-    what a norm leaves.
+    float16 has 11 significant bits where bfloat16 has 8, and its largest number, 65504, is far
+    above what a norm leaves.
     """
     return torch.float16 if currents == torch.bfloat16 else torch.float32
 
@@ -211,7 +211,7 @@ def charge(
             stabilizer.write(nothing, 0)
         return nothing if statistics else None
     currents = rows_of(x[None])
-    tiling = Tiling.of(currents, times=2)  # one step runs at once
+    tiling = Tiling.of(currents, times=2)  # the K steps run one after the other
     partials = None
     if statistics or stabilizer is not None:
         shape = 3, tiling.row_blocks, tiling.channel_blocks

@@ -15,12 +15,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Of the sizes tried on an H200 over VGGSNN's layers in bfloat16, these are fastest: small programs,
-# few enough that each has many tiles, and `tl.range` loads the next tiles while one is computed.
+# Of the sizes tried on an H200 over VGGSNN's layers in bfloat16, these are fastest. `tl.range`
+# loads the next tiles of a program while one is computed, so each program has many.
 TILE = 1024  # values of a tile over rows
 WARPS = 2  # of its program: 16 values a thread, so that three sums stay in registers
 CHANNELS = 64  # of a tile at most: 256 bytes of a row of float32, whole cache lines
-PROGRAMS = 264  # of a step: 2 on each of 132 multiprocessors, and K times that run at once
+PROGRAMS = 264  # of a step, 2 on each of 132 multiprocessors; those of all K steps run at once
 BLOCK = 2048  # values of a program without a loop
 COMBINED = 2048  # partial results that one program combines at a time, in float64
 #: Multiplications and additions are rounded one by one, as on the CPU, so that elementwise results
