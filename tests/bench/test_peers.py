@@ -1,8 +1,10 @@
 """The other libraries' networks are our network, as far as the notes say."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from steadyspike.bench import peers, training_step
 from steadyspike.bench.frameworks import PEERS
@@ -78,23 +80,33 @@ def test_spikingjellys_neuron_is_ours_and_so_is_its_gradient(node: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("rule", "node"), [("ottt", "OTTTLIFNode"), ("sltt", "SLTTLIFNode")])
-def test_spikingjellys_rules_have_our_gradients(rule: str, node: str, seed: int) -> None:
-    """Of random networks with poolings and per-step batch normalization, in float64."""
+@pytest.mark.parametrize(
+    ("rule", "node", "norm"),
+    [
+        ("ottt", "OTTTLIFNode", "per_step"),
+        ("ottt", "OTTTLIFNode", "ws"),
+        ("sltt", "SLTTLIFNode", "per_step"),
+    ],
+)
+def test_spikingjellys_rules_have_our_gradients(rule: str, node: str, norm: str, seed: int) -> None:
+    """Of random networks with poolings, in float64, with their batch norm or standardization."""
     functional = pytest.importorskip("spikingjelly.activation_based.functional")
     layer = pytest.importorskip("spikingjelly.activation_based.layer")
     torch.manual_seed(seed)
     widths: tuple[int | str, ...] = (int(torch.randint(3, 9, ())), "P", 7, int(seed) + 4)
     setting = SETTING.but(image=(2, 8, 8), widths=widths)
     parts = peers.spikingjelly_layers(setting, node)
+    if norm == "ws":
+        parts = standardized(parts, layer)
     theirs = (layer.OTTTSequential if rule == "ottt" else nn.Sequential)(*parts).double()
     ours = build(
-        "vggsnn", in_channels=2, num_classes=10, widths=widths, norm="per_step",
+        "vggsnn", in_channels=2, num_classes=10, widths=widths, norm=norm,
         stabilize_threshold=False, rule=rule,
     ).double()  # fmt: skip
     for module in theirs.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-4
+        if isinstance(module, nn.BatchNorm2d | layer.WSConv2d):
             nn.init.normal_(module.bias, 0.5, 0.3)
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert mine.shape == other.shape
@@ -110,6 +122,24 @@ def test_spikingjellys_rules_have_our_gradients(rule: str, node: str, seed: int)
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-6, atol=1e-9)
     assert ours.classifier.weight.grad.abs().max() > 1e-3
+
+
+def standardized(parts: list[nn.Module], layer: Any) -> list[nn.Module]:
+    """Their way without norms, as in their own OTTT network: spikes are scaled by 2.74."""
+    found: list[nn.Module] = []
+    for part in parts:
+        if isinstance(part, nn.Conv2d):
+            found.append(layer.WSConv2d(part.in_channels, part.out_channels, 3, padding=1))
+        elif isinstance(part, nn.AvgPool2d | nn.Linear | nn.Flatten | nn.AdaptiveAvgPool2d):
+            found.append(part)
+        elif not isinstance(part, nn.BatchNorm2d):
+            found += [part, Scaled()]
+    return found
+
+
+class Scaled(nn.Module):
+    def forward(self, spikes: Tensor) -> Tensor:
+        return 2.74 * spikes
 
 
 @pytest.mark.parametrize("rule", ["ottt", "sltt"])
