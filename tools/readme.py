@@ -22,13 +22,13 @@ from steadyspike.plotting import markdown_table
 from steadyspike.report.comparison import ACCURACY, FIRST_STEP, RATE, Quantity
 from steadyspike.report.methods import METHODS, Method, method_of
 from steadyspike.report.paper import architecture_name, cells, dataset_name, paper
-from steadyspike.report.statistics import paired_difference
+from steadyspike.report.statistics import Mean, paired_difference
 from steadyspike.train.config import load_experiments
 
 REPOSITORY = Path(__file__).parents[1]
 #: Whose reports are shown. The second has the images of the first, with fewer seeds.
 SEEDS, ROOT, CIFAR = "pipelines/seeds", ".", "pipelines/cifar10_cpu"
-ONE_PROTOCOL = "pipelines/methods"
+ONE_PROTOCOL, DECAYS = "pipelines/methods", "pipelines/weight_decay"
 #: Of that protocol: the search's best combination, and what it is compared with.
 CHOSEN, PAPERS = "ots-ottt", "osr_ots"
 #: Data set and network of the paper's row.
@@ -233,9 +233,10 @@ def methods(folder: Path) -> list[str]:
     for of in ranked:
         row = of[ACCURACY.name]
         measured = speed.get(row["experiment"], {})
+        each_step = ", updated each step" if measured.get("update") == "each step" else ""
         lines.append(
             [
-                row["method"],
+                row["method"] + each_step,
                 f"`{row['experiment']}`",
                 _interval(row),
                 _difference(row),
@@ -255,11 +256,45 @@ def _chosen(reports: Path) -> list[str]:
     """The search's best combination beside the paper's method, by paired seeds."""
     _, every = _accuracies_of(reports)
     mean = paired_difference(every.get(CHOSEN, {}), every.get(PAPERS, {}))
-    if mean is None or mean.low is None or mean.high is None:
+    found = _paired(mean)
+    if mean is None or not found:
         return []
-    found = _signed(mean.value, mean.low, mean.high)
-    meaning = "no difference is shown" if mean.sign == 0 else "more than chance"
+    meaning = "more than chance" if mean.sign else "no difference is shown"
     return [f"`{CHOSEN}`, ours, less `{PAPERS}`, the paper's method: {found} points, {meaning}."]
+
+
+def weight_decay(folder: Path) -> list[str]:
+    """A row for each method, with each weight decay and what none gains, by paired seeds."""
+    pipeline = folder / DECAYS
+    rows = [r for r in _read(pipeline / "reports/comparison.csv") if r["quantity"] == ACCURACY.name]
+    if not rows:
+        return []
+    experiments = load_experiments(pipeline / "params.yaml")
+    found: dict[str, dict[float, dict[str, str]]] = {}
+    for row in rows:
+        decay = experiments[row["experiment"]].training.weight_decay
+        found.setdefault(row["method"], {})[decay] = row
+    of_seeds = _accuracies_of(pipeline / "reports")
+    decays = sorted({decay for by_decay in found.values() for decay in by_decay})
+    lines = []
+    for method, by_decay in found.items():
+        cells = [_interval(by_decay[d]) if d in by_decay else "" for d in decays]
+        least, most = (by_decay.get(d, {}).get("experiment") for d in (decays[0], decays[-1]))
+        # Of the first step alone, and of all steps
+        gains = [_paired(paired_difference(a.get(least, {}), a.get(most, {}))) for a in of_seeds]
+        lines.append([method, *cells, *reversed(gains)])
+    shown = [f"{d:.1e}".replace(".0e", "e").replace("e-0", "e-") if d else "0" for d in decays]
+    less = f"{shown[0]} less {shown[-1]}"
+    headers = ["Weight decay", *shown, less, f"First step alone, {less}"]
+    return [markdown_table(headers, lines, ["left", *["right"] * (len(headers) - 1)])]
+
+
+def _paired(mean: Mean | None) -> str:
+    """`+2.1 (0.2 to 4.1)`, bold where the interval leaves out 0; empty without an interval."""
+    if mean is None or mean.low is None or mean.high is None:
+        return ""
+    text = _signed(mean.value, mean.low, mean.high)
+    return f"**{text}**" if mean.sign else text
 
 
 def _interval(row: Mapping[str, str]) -> str:
@@ -377,7 +412,7 @@ def _rows(record: dict[str, Any], part: str) -> list[dict[str, Any]]:
 
 PARTS: dict[str, dict[str, Callable[[Path], list[str]]]] = {
     "README.md": {"results": results, "speed": speed},
-    "docs/methods.md": {"methods": methods},
+    "docs/methods.md": {"methods": methods, "weight decay": weight_decay},
 }
 
 

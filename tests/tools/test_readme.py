@@ -18,6 +18,9 @@ from tiny import REPOSITORY, load_tool
 EMPTY = (
     "# Mine\n\n<!-- results -->\nold\n<!-- /results -->\n\n<!-- speed -->\n<!-- /speed -->\nEnd.\n"
 )
+METHODS = (
+    "<!-- methods -->\nold\n<!-- /methods -->\n<!-- weight decay -->\n<!-- /weight decay -->\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +73,8 @@ def test_methods_are_ranked_by_accuracy(tool: ModuleType, folder: Path) -> None:
     reports = folder / "pipelines/methods/reports"
     reports.mkdir(parents=True)
     (folder / "docs").mkdir()
-    (folder / "docs/methods.md").write_text("<!-- methods -->\nold\n<!-- /methods -->\n")
-    assert tool.rendered(folder, "docs/methods.md") == "<!-- methods -->\n<!-- /methods -->\n"
+    (folder / "docs/methods.md").write_text(METHODS)
+    assert tool.rendered(folder, "docs/methods.md") == METHODS.replace("old\n", "")
     columns = "quantity,method,experiment,mean,low,high,difference,difference_low,difference_high"
     quantities = "Accuracy after all steps", "Accuracy of the first step alone", "Gross firing rate"
     with (reports / "comparison.csv").open("w", newline="") as file:
@@ -82,7 +85,7 @@ def test_methods_are_ranked_by_accuracy(tool: ModuleType, folder: Path) -> None:
             difference = [2.5, -1.0, 6.0] if "firing" in quantity else [2.5, 1.0, 4.0]
             verdict = "higher" if "firing" in quantity else "more accurate"
             write([f"{quantity}, %", "TAB", "tab", 82.5, 82.0, 83.0, *difference, verdict])
-    (reports / "speed.csv").write_text("experiment,epoch,kept\ntab,3.2,1.25\n")
+    (reports / "speed.csv").write_text("experiment,update,epoch,kept\ntab,each step,3.2,1.25\n")
     with (reports / "steps.csv").open("w", newline="") as file:
         write = csv.writer(file).writerow
         write(["experiment", "seed", "step", "statistics", "step_accuracy", "votes_accuracy"])
@@ -96,10 +99,42 @@ def test_methods_are_ranked_by_accuracy(tool: ModuleType, folder: Path) -> None:
     assert less in shown
     assert table(shown)[1:] == [
         [
-            *("TAB", "`tab`", "82.5 ± 0.5", "**+2.5 (1.0 to 4.0)**", "82.5 ± 0.5", "82.5 ± 0.5"),
-            *("1.25", "3.2"),
+            *("TAB, updated each step", "`tab`", "82.5 ± 0.5", "**+2.5 (1.0 to 4.0)**"),
+            *("82.5 ± 0.5", "82.5 ± 0.5", "1.25", "3.2"),
         ],
         ["vanilla BN", "`sltt`", "80.0 ± 1.0", "", "80.0 ± 1.0", "80.0 ± 1.0", "", ""],
+    ]
+
+
+def test_each_weight_decay_is_a_column(tool: ModuleType, folder: Path) -> None:
+    (folder / "docs").mkdir()
+    (folder / "docs/methods.md").write_text(METHODS)
+    pipeline = folder / "pipelines/weight_decay"
+    accuracies = {
+        "osr": [(70.0, 80.0), (71.0, 82.0)],
+        "sltt": [(20.0, 80.0), (30.0, 82.0)],
+        "sltt-wd0": [(40.0, 75.0), (40.0, 77.2)],
+    }
+    lay_steps(pipeline, accuracies)
+    with (pipeline / "reports/comparison.csv").open("w", newline="") as file:
+        write = csv.writer(file).writerow
+        write(["quantity", "method", "experiment", "mean", "low", "high"])
+        write(["Accuracy after all steps, %", "OSR", "osr", 81.0, 80.0, 82.0])
+        write(["Accuracy after all steps, %", "vanilla BN", "sltt", 81.0, 79.0, 83.0])
+        write(["Accuracy after all steps, %", "vanilla BN", "sltt-wd5e-5", 80.0, 79.5, 80.5])
+        write(["Accuracy after all steps, %", "vanilla BN", "sltt-wd0", 76.1, 76.0, 76.2])
+        write(["Gross firing rate, %", "vanilla BN", "sltt-wd0", 20.0, 19.0, 21.0])
+    shown = part(tool.rendered(folder, "docs/methods.md"), "weight decay")
+    assert table(shown) == [
+        [
+            *("Weight decay", "0", "5e-5", "5e-4"),
+            *("0 less 5e-4", "First step alone, 0 less 5e-4"),
+        ],
+        ["OSR", "", "", "81.0 ± 1.0", "", ""],
+        [
+            *("vanilla BN", "76.1 ± 0.1", "80.0 ± 0.5", "81.0 ± 2.0"),
+            *("**−4.9 (−6.2 to −3.6)**", "+15.0 (−48.5 to 78.5)"),
+        ],
     ]
 
 
