@@ -264,7 +264,7 @@ def _chosen(reports: Path) -> list[str]:
 
 
 def weight_decay(folder: Path) -> list[str]:
-    """A row for each method, with each weight decay and what none gains, by paired seeds."""
+    """A row for each method: by weight decay, and by paired seeds the least less the greatest."""
     pipeline = folder / DECAYS
     rows = [r for r in _read(pipeline / "reports/comparison.csv") if r["quantity"] == ACCURACY.name]
     if not rows:
@@ -290,11 +290,10 @@ def weight_decay(folder: Path) -> list[str]:
 
 
 def _paired(mean: Mean | None) -> str:
-    """`+2.1 (0.2 to 4.1)`, bold where the interval leaves out 0; empty without an interval."""
+    """A difference by paired seeds; empty without an interval."""
     if mean is None or mean.low is None or mean.high is None:
         return ""
-    text = _signed(mean.value, mean.low, mean.high)
-    return f"**{text}**" if mean.sign else text
+    return _signed(mean.value, mean.low, mean.high, bold=bool(mean.sign))
 
 
 def _interval(row: Mapping[str, str]) -> str:
@@ -306,16 +305,18 @@ def _interval(row: Mapping[str, str]) -> str:
 
 
 def _difference(row: Mapping[str, str]) -> str:
-    """`+2.1 (0.2 to 4.1)`, bold where the interval leaves out 0."""
+    """A report's difference from the baseline; empty in the baseline's own row."""
     if not row["difference"]:
         return ""
     columns = "difference", "difference_low", "difference_high"
-    text = _signed(*(float(row[column]) for column in columns))
-    return f"**{text}**" if row["verdict"] in (ACCURACY.more, ACCURACY.less) else text
+    beyond_chance = row["verdict"] in (ACCURACY.more, ACCURACY.less)
+    return _signed(*(float(row[column]) for column in columns), bold=beyond_chance)
 
 
-def _signed(difference: float, low: float, high: float) -> str:
-    return f"{difference:+.1f} ({low:.1f} to {high:.1f})".replace("-", "−")
+def _signed(difference: float, low: float, high: float, *, bold: bool) -> str:
+    """`+2.1 (0.2 to 4.1)`; bold where the interval leaves out 0."""
+    text = f"{difference:+.1f} ({low:.1f} to {high:.1f})".replace("-", "−")
+    return f"**{text}**" if bold else text
 
 
 # --- speed ---

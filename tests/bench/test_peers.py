@@ -1,7 +1,5 @@
 """The other libraries' networks are our network, as far as the notes say."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -97,7 +95,7 @@ def test_spikingjellys_rules_have_our_gradients(rule: str, node: str, norm: str,
     setting = SETTING.but(image=(2, 8, 8), widths=widths)
     parts = peers.spikingjelly_layers(setting, node)
     if norm == "ws":
-        parts = standardized(parts, layer)
+        parts = standardized(parts, node)
     theirs = (layer.OTTTSequential if rule == "ottt" else nn.Sequential)(*parts).double()
     ours = build(
         "vggsnn", in_channels=2, num_classes=10, widths=widths, norm=norm,
@@ -124,16 +122,17 @@ def test_spikingjellys_rules_have_our_gradients(rule: str, node: str, norm: str,
     assert ours.classifier.weight.grad.abs().max() > 1e-3
 
 
-def standardized(parts: list[nn.Module], layer: Any) -> list[nn.Module]:
-    """Their way without norms, as in their own OTTT network: spikes are scaled by 2.74."""
+def standardized(parts: list[nn.Module], node: str) -> list[nn.Module]:
+    """Without norms: weights are standardized and spikes scaled, as in their OTTT network."""
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
     found: list[nn.Module] = []
     for part in parts:
         if isinstance(part, nn.Conv2d):
             found.append(layer.WSConv2d(part.in_channels, part.out_channels, 3, padding=1))
-        elif isinstance(part, nn.AvgPool2d | nn.Linear | nn.Flatten | nn.AdaptiveAvgPool2d):
-            found.append(part)
         elif not isinstance(part, nn.BatchNorm2d):
-            found += [part, Scaled()]
+            found.append(part)
+        if type(part).__name__ == node:
+            found.append(Scaled())
     return found
 
 
